@@ -1,0 +1,113 @@
+/// The shape of a node, worker or server: an event goes in, effects come out. A node does no I/O, never blocks, reads no
+/// clock and computes nothing long, so that the runtime (threads, MPI) and the simulator drive the identical code.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "lategrad/core/thread_pool.h"
+#include "lategrad/core/time.h"
+#include "lategrad/node/run_event.h"
+#include "lategrad/wire/message.h"
+
+namespace lategrad {
+
+/// A message arrived. For a push, whoever drives the node has read the payload once (codec/validate.h) and says here
+/// what it found.
+struct MessageArrived {
+    Peer peer;
+    Message message;
+    Reason defect = Reason::none; ///< not_finite or malformed: the payload must not be used
+};
+
+/// The gradient asked for by `Effects::start_compute` is in its buffer, or was given up.
+struct ComputeDone {
+    Step step;
+    double loss = 0;
+    double compute_seconds = 0;
+    bool cancelled = false;
+};
+
+/// The update asked for by `Effects::start_update` has been carried out.
+struct UpdateDone {};
+
+struct PeerLeft {
+    Peer peer;
+};
+
+/// The time asked for by `Effects::wake_at` has come, or the run begins (every node's first event).
+struct Timer {};
+
+/// A snapshot given out by `Effects::evaluate` was evaluated.
+struct EvaluationDone {
+    Evaluation result;
+};
+
+/// The user asks for the end of the run (Ctrl-C).
+struct StopRequested {};
+
+using Event = std::variant<MessageArrived, ComputeDone, UpdateDone, PeerLeft, Timer, EvaluationDone, StopRequested>;
+
+struct Send {
+    Peer to;
+    Message message;
+};
+
+/// One gradient to compute: of the batch that (worker, step) names, at `params`, into `grad`.
+struct ComputeJob {
+    Step step;
+    Version version;
+    Buffer params; ///< read-only, shared with others
+    Buffer grad;   ///< this job's own
+};
+
+/// One update to carry out on all cores. Owned by the server; untouched by it until UpdateDone.
+class UpdateTask {
+  public:
+    virtual void run(ThreadPool& pool) = 0;
+
+  protected:
+    ~UpdateTask() = default;
+};
+
+/// A published version to be evaluated beside the run. Holds nothing of the server's but a share of the version.
+struct Snapshot {
+    Version version;
+    Time at;
+    std::uint64_t examples_applied = 0;
+    Buffer params;
+};
+
+/// What a node wants done. Reused from event to event: `clear` keeps the memory.
+struct Effects {
+    std::vector<Send> sends;
+    std::optional<ComputeJob> start_compute;
+    bool cancel_compute = false;
+    UpdateTask* start_update = nullptr;
+    std::optional<Snapshot> evaluate;
+    std::vector<RunEvent> events;
+    Time wake_at = kNever; ///< the earliest time at which the node wants a Timer; asked anew after every event
+    bool done = false;     ///< the node's work has ended; no more events, please
+
+    void clear() {
+        sends.clear();
+        start_compute.reset();
+        cancel_compute = false;
+        start_update = nullptr;
+        evaluate.reset();
+        events.clear();
+        wake_at = kNever;
+        done = false;
+    }
+};
+
+class Node {
+  public:
+    virtual ~Node() = default;
+    /// REQUIRES: `out` is clear; `now` never goes back.
+    virtual void handle(const Event& event, Time now, Effects& out) = 0;
+};
+
+} // namespace lategrad

@@ -1,0 +1,95 @@
+/// What happened in a run, as the server tells it: the lines of events.jsonl.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "lategrad/core/fate.h"
+#include "lategrad/core/ids.h"
+#include "lategrad/core/time.h"
+
+namespace lategrad {
+
+struct JoinEvent {
+    WorkerId worker;
+    std::uint32_t examples;
+};
+
+struct LeaveEvent {
+    WorkerId worker;
+};
+
+/// Parameters of `version` were sent and start gradient (worker, step).
+struct AssignEvent {
+    WorkerId worker;
+    Step step;
+    Version version;
+};
+
+/// Gradient (worker, step) arrived and was decided on: apply, hold or drop. `held` ones meet their fate in an update.
+struct ArriveEvent {
+    WorkerId worker;
+    Step step;
+    Version base;
+    Fate fate;
+    Reason reason;
+    double loss;
+    double compute_seconds;
+};
+
+/// An assignment that ended without a gradient.
+struct LostEvent {
+    WorkerId worker;
+    Step step;
+    Reason reason;
+};
+
+struct AppliedGradient {
+    WorkerId worker;
+    Step step;
+    Version base;
+    std::uint32_t examples;
+    double weight; ///< s of DESIGN §1, before b/D
+};
+
+/// An update: `version` became `version + 1`.
+struct UpdateEvent {
+    Version version;
+    std::vector<AppliedGradient> applied; ///< in (worker, step) order, the order of the sum
+    double denominator = 0;               ///< D, in examples
+    double learning_rate = 0;
+    double loss = 0; ///< mean over the applied gradients' batches
+    std::uint64_t examples_applied = 0; ///< in the run so far
+    std::uint64_t bytes_received = 0;   ///< payloads and headers, in the run so far
+    std::uint64_t bytes_sent = 0;
+};
+
+/// Loss and, for a classifier, accuracy of a version on the test part.
+struct Evaluation {
+    Version version;
+    Time at; ///< when the version was published
+    std::uint64_t examples_applied = 0;
+    double loss = 0;
+    std::optional<double> accuracy;
+};
+
+/// Why a run ended.
+enum class Outcome : std::uint8_t { running, updates, epochs, time_limit, target_accuracy, interrupted, no_workers, diverged };
+std::string_view to_string(Outcome outcome);
+
+struct EndEvent {
+    Outcome outcome;
+};
+
+using RunEventBody =
+    std::variant<JoinEvent, LeaveEvent, AssignEvent, ArriveEvent, LostEvent, UpdateEvent, Evaluation, EndEvent>;
+
+struct RunEvent {
+    Time at;
+    RunEventBody body;
+};
+
+} // namespace lategrad

@@ -1,0 +1,46 @@
+/// Optimizers on spans, as they run on the server: one pass over memory, chunk by chunk, on all threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace lategrad {
+
+struct OptimizerOptions {
+    std::string kind = "sgd"; ///< sgd, adam or adamw
+    double momentum = 0;      ///< sgd
+    bool nesterov = false;    ///< sgd; needs momentum > 0
+    double weight_decay = 0;  ///< L2 for sgd and adam, decoupled for adamw (Loshchilov and Hutter 2019)
+    double beta1 = 0.9;       ///< adam, adamw (Kingma and Ba 2015, algorithm 1)
+    double beta2 = 0.999;
+    double epsilon = 1e-8;
+};
+
+/// The same formulas, in the same order, as torch::optim of that name. No FMA; the same bits on every SIMD target.
+class Optimizer {
+  public:
+    virtual ~Optimizer() = default;
+
+    virtual std::string_view name() const = 0;
+
+    /// Once before the chunks of an update. `learning_rate` is that of this update.
+    virtual void begin_update(double learning_rate) = 0;
+
+    /// Parameters [first, first + grad.size()): reads `in`, writes `out` (which may be `in`), uses up `grad`. Threads may
+    /// call this at once on disjoint ranges. All spans are of one length.
+    virtual void apply(std::size_t first, std::span<const float> in, std::span<float> out, std::span<const float> grad) = 0;
+
+    /// State vectors of the parameters' length (momentum; Adam's moments), for checkpoints and memory accounts.
+    virtual std::vector<std::span<float>> state() = 0;
+    /// Updates begun so far (Adam's bias correction counts them).
+    virtual std::uint64_t updates() const = 0;
+};
+
+/// Throws InputError for an unknown kind or a value out of range, naming the option.
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options, std::size_t parameters);
+
+} // namespace lategrad

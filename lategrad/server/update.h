@@ -1,0 +1,42 @@
+/// The server's update: one pass over memory. Chunk by chunk in cache and over all cores: decode → weighted sum →
+/// optimizer → parameters, each payload read once and the parameters written once.
+#pragma once
+
+#include <vector>
+
+#include "lategrad/codec/codec.h"
+#include "lategrad/node/node.h"
+#include "lategrad/optim/optimizer.h"
+
+namespace lategrad {
+
+/// One gradient of an update.
+struct UpdateTerm {
+    Buffer payload;
+    float coefficient = 0;      ///< s·b/D
+    bool gives_buffers = false; ///< its buffer tail joins the average
+};
+
+/// G = Σ coefficientᵢ·gᵢ in the order of `terms`, then the optimizer; then the mean of the buffer tails (see
+/// GradientSource) over the terms that give them, or the old buffers where none does. Same terms, same bits, on any
+/// number of threads and every SIMD target. Reused: a steady state allocates nothing.
+class FusedUpdate final : public UpdateTask {
+  public:
+    FusedUpdate(const Codec& codec, Optimizer& optimizer, std::size_t trainable, std::size_t size);
+
+    // The next update; set by the server before it starts one.
+    std::vector<UpdateTerm> terms; ///< in (worker, step) order; REQUIRES: each payload validated, at least one term
+    Buffer in;                     ///< version v
+    Buffer out;                    ///< version v + 1; may share memory with `in`
+    double learning_rate = 0;
+
+    void run(ThreadPool& pool) override;
+
+  private:
+    const Codec& codec_;
+    Optimizer& optimizer_;
+    std::size_t trainable_;
+    std::size_t size_;
+};
+
+} // namespace lategrad

@@ -1,0 +1,71 @@
+/// What nodes say to each other, and its form on the wire: a header of 96 bytes, then the payload as it lies in memory.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "lategrad/core/buffer.h"
+#include "lategrad/core/fate.h"
+#include "lategrad/core/ids.h"
+
+namespace lategrad {
+
+enum class MessageType : std::uint8_t {
+    hello = 1,      ///< worker → server: I am here; `examples` is my batch size, `elements` my model's size
+    parameters = 2, ///< server → worker: compute gradient `step` on these, which are `version`
+    push = 3,       ///< worker → server: gradient `step`, computed on `version`
+    stop = 4,       ///< server → worker: the run has ended
+    goodbye = 5,    ///< worker → server: I leave; nothing follows
+};
+
+/// One message. The payload is shared, not copied.
+struct Message {
+    MessageType type = MessageType::hello;
+    WorkerId worker;
+    Incarnation incarnation;
+    std::uint64_t run = 0; ///< names the run, so that a frame of another run is recognised
+    Step step;
+    Version version;
+    std::uint32_t examples = 0; ///< push and hello: the worker's batch size
+    std::uint64_t elements = 0; ///< hello: floats in the worker's flat parameters
+    double loss = 0;            ///< push: mean over its batch
+    double compute_seconds = 0; ///< push: how long the gradient took
+    bool cancels = false;       ///< parameters: give up the gradient being computed
+    Fate fate = Fate::lost;     ///< parameters: what became of the worker's gradient before this one
+    Reason reason = Reason::none;
+    Buffer payload;
+};
+
+inline constexpr std::size_t kHeaderBytes = 96;
+/// A peer that announces more is wrong or hostile.
+inline constexpr std::uint64_t kPayloadBytesMax = std::uint64_t{1} << 30;
+
+using Header = std::array<std::byte, kHeaderBytes>;
+
+/// Whether the payload's bytes are covered by a checksum too. The header always is.
+enum class PayloadChecksum : bool { no, yes };
+
+/// Writes all of `message` but the payload's bytes. Little-endian; layout in message.cpp.
+Header encode_header(const Message& message, PayloadChecksum checksum = PayloadChecksum::no);
+
+struct DecodedHeader {
+    Message message; ///< without its payload
+    std::uint64_t payload_bytes = 0;
+    std::optional<std::uint64_t> payload_checksum;
+};
+
+/// What a header failed on.
+enum class WireFault : std::uint8_t { none, length, magic, checksum, wire_version, type, field, payload_too_long };
+std::string_view to_string(WireFault fault);
+
+/// Reads a header that a peer sent. Anything may be in it: never throws, never allocates by what it says.
+WireFault decode_header(std::span<const std::byte> bytes, DecodedHeader& out);
+
+/// XXH3 of the payload's bytes.
+std::uint64_t payload_checksum(std::span<const std::byte> payload);
+
+} // namespace lategrad
