@@ -21,7 +21,9 @@ endif()
 add_library(lategrad_settings INTERFACE)
 target_include_directories(lategrad_settings INTERFACE ${CMAKE_SOURCE_DIR})
 # -ffp-contract=off: a multiplication and an addition stay two roundings, so that every SIMD target has the same bits.
-target_compile_options(lategrad_settings INTERFACE -Wall -Wextra -Wpedantic -Werror -ffp-contract=off)
+# Designated initializers leave fields at their defaults on purpose.
+target_compile_options(lategrad_settings INTERFACE -Wall -Wextra -Wpedantic -Werror -Wno-missing-field-initializers
+                                                   -ffp-contract=off)
 target_link_libraries(lategrad_settings INTERFACE Threads::Threads)
 if(LATEGRAD_SANITIZE)
     target_compile_options(lategrad_settings INTERFACE -fsanitize=${LATEGRAD_SANITIZE} -fno-omit-frame-pointer

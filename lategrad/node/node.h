@@ -28,6 +28,7 @@ struct ComputeDone {
     double loss = 0;
     double compute_seconds = 0;
     bool cancelled = false;
+    bool failed = false; ///< it could not be computed: the worker leaves
 };
 
 /// The update asked for by `Effects::start_update` has been carried out.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lategrad/core/fate.h"
+#include "lategrad/core/gradient.h"
 #include "lategrad/core/ids.h"
 #include "lategrad/core/time.h"
 
@@ -45,14 +46,6 @@ struct LostEvent {
     WorkerId worker;
     Step step;
     Reason reason;
-};
-
-struct AppliedGradient {
-    WorkerId worker;
-    Step step;
-    Version base;
-    std::uint32_t examples;
-    double weight; ///< s of DESIGN §1, before b/D
 };
 
 /// An update: `version` became `version + 1`.

@@ -1,0 +1,52 @@
+/// Backup workers (Chen et al. 2016, "Revisiting Distributed Synchronous SGD", algorithm 4): the k fastest of n close an
+/// update, and what arrives later is forgotten.
+#include <algorithm>
+
+#include "lategrad/policy/policies.h"
+
+namespace lategrad {
+namespace {
+
+class Backup final : public Policy {
+  public:
+    explicit Backup(const PolicyOptions& options) : Policy(options, Normalize::quorum) {}
+
+  private:
+    void on_left(WorkerId, Decision& out) override { close_if_quorum(out); }
+
+    void on_arrived(const GradientArrived& gradient, Decision& out) override {
+        if (!fresh(gradient)) {
+            out.drop(Reason::late);
+            on_dropped(gradient.worker, out);
+            return;
+        }
+        accept(gradient, out);
+        wait_for_publish(gradient.worker);
+        close_if_quorum(out);
+    }
+
+    void on_dropped(WorkerId worker, Decision& out) override {
+        // With --cancel-late its next gradient was started when it became late; this one crossed the cancellation.
+        if (!options().cancel_late || out.reason != Reason::late) out.send.push_back(worker);
+    }
+
+    void close_if_quorum(Decision& out) {
+        if (active() == 0 || accepted_fresh() < quorum()) return;
+        close(Closers::fresh, out);
+        if (!options().cancel_late) return;
+        const auto waited = static_cast<std::ptrdiff_t>(out.send.size());
+        for (std::uint32_t i = 0; i < members().size(); ++i) {
+            const bool pushed = std::binary_search(out.send.begin(), out.send.begin() + waited, WorkerId{i});
+            if (members()[i].active && !pushed) out.cancel.push_back(WorkerId{i});
+        }
+        out.send.insert(out.send.end(), out.cancel.begin(), out.cancel.end());
+    }
+};
+
+} // namespace
+
+std::unique_ptr<Policy> make_backup(const PolicyOptions& options) {
+    return std::make_unique<Backup>(options);
+}
+
+} // namespace lategrad

@@ -1,0 +1,154 @@
+#include "lategrad/policy/policy.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include <fmt/format.h>
+
+#include "lategrad/core/error.h"
+#include "lategrad/core/parse.h"
+#include "lategrad/policy/policies.h"
+
+namespace lategrad {
+namespace {
+
+template <class... Handlers>
+struct Overloaded : Handlers... {
+    using Handlers::operator()...;
+};
+
+} // namespace
+
+void PolicyOptions::parse_kind(std::string_view spec) {
+    bound = 0;
+    if (spec == "sync" || spec == "backup" || spec == "reuse" || spec == "kasync" || spec == "async") {
+        kind = spec;
+        return;
+    }
+    if (spec.starts_with("ssp:")) {
+        if (const auto parsed = parse_number<std::uint64_t>(spec.substr(4))) {
+            kind = "ssp";
+            bound = *parsed;
+            return;
+        }
+    }
+    throw InputError(fmt::format("--policy {}: expected sync, backup, reuse, kasync, async or ssp:BOUND, as in ssp:3", spec));
+}
+
+void PolicyOptions::parse_normalize(std::string_view spec) {
+    if (spec == "workers") normalize = Normalize::workers;
+    else if (spec == "quorum") normalize = Normalize::quorum;
+    else if (spec == "weights") normalize = Normalize::weights;
+    else throw InputError(fmt::format("--normalize {}: expected workers, quorum or weights", spec));
+}
+
+Policy::Policy(const PolicyOptions& options, Normalize default_normalize)
+    : options_(options), normalize_(options.normalize.value_or(default_normalize)) {
+    CHECK(options.wait_for > 0);
+}
+
+void Policy::step(const PolicyEvent& event, Time /*now*/, Decision& out) {
+    std::visit(Overloaded{
+                   [&](const WorkerJoined& joined) {
+                       CHECK(joined.examples > 0 && !is_active(joined.worker));
+                       if (joined.worker.value() >= members_.size()) members_.resize(joined.worker.value() + 1);
+                       Member& member = members_[joined.worker.value()];
+                       member.active = true;
+                       member.examples = joined.examples;
+                       member.applied_through = version_; // `gradients` may count one held from before it left
+                       ++active_;
+                       active_examples_ += joined.examples;
+                       on_joined(joined.worker, out);
+                   },
+                   [&](const WorkerLeft& left) {
+                       CHECK(is_active(left.worker));
+                       Member& member = members_[left.worker.value()];
+                       member.active = false;
+                       --active_;
+                       active_examples_ -= member.examples;
+                       std::erase(waiting_, left.worker);
+                       on_left(left.worker, out);
+                   },
+                   [&](const GradientArrived& gradient) {
+                       CHECK(is_active(gradient.worker) && gradient.base <= version_);
+                       // The version does not advance while a gradient is held, so this is also its staleness when it
+                       // is applied.
+                       if (options_.staleness_max && version_ - gradient.base > *options_.staleness_max) {
+                           out.drop(Reason::too_stale);
+                           on_dropped(gradient.worker, out);
+                       } else {
+                           on_arrived(gradient, out);
+                       }
+                   },
+                   [&](const GradientRejected& rejected) {
+                       CHECK(is_active(rejected.worker));
+                       out.drop(rejected.reason);
+                       on_dropped(rejected.worker, out);
+                   },
+               },
+               event);
+}
+
+void Policy::accept(const GradientArrived& gradient, Decision& out) {
+    const bool is_fresh = fresh(gradient);
+    out.hold(is_fresh ? Reason::fresh : Reason::late);
+    accepted_fresh_ += is_fresh ? 1 : 0;
+    Member& member = members_[gradient.worker.value()];
+    ++member.gradients;
+    accepted_.push_back({.worker = gradient.worker,
+                         .step = gradient.step,
+                         .base = gradient.base,
+                         .examples = member.examples,
+                         .weight = 1});
+}
+
+void Policy::close(Closers closers, Decision& out) {
+    CHECK(!accepted_.empty());
+    std::sort(accepted_.begin(), accepted_.end(), [](const AppliedGradient& a, const AppliedGradient& b) {
+        return std::tie(a.worker, a.step) < std::tie(b.worker, b.step);
+    });
+    double quorum_examples = 0;
+    double weighted_examples = 0;
+    for (AppliedGradient& gradient : accepted_) {
+        const Member& member = members_[gradient.worker.value()];
+        gradient.weight = options_.late_weight.of(version_ - gradient.base, version_.next() - member.applied_through,
+                                                  member.gradients);
+        weighted_examples += gradient.weight * gradient.examples;
+        if (closers == Closers::all || gradient.base == version_) quorum_examples += gradient.examples;
+    }
+    for (const AppliedGradient& gradient : accepted_) {
+        Member& member = members_[gradient.worker.value()];
+        member.applied_through = version_.next();
+        member.gradients = 0;
+    }
+    switch (normalize_) {
+    case Normalize::workers: out.denominator = static_cast<double>(active_examples_); break;
+    case Normalize::quorum: out.denominator = quorum_examples; break;
+    case Normalize::weights: out.denominator = weighted_examples; break;
+    }
+    out.closes = true;
+    out.version = version_;
+    out.applied.swap(accepted_);
+    accepted_.clear();
+    accepted_fresh_ = 0;
+    version_ = version_.next();
+    std::sort(waiting_.begin(), waiting_.end());
+    out.send.insert(out.send.end(), waiting_.begin(), waiting_.end());
+    waiting_.clear();
+}
+
+std::unique_ptr<Policy> make_policy(const PolicyOptions& options) {
+    if (options.cancel_late && options.kind != "backup") {
+        throw InputError(fmt::format("--cancel-late goes with --policy backup; {} has a use for late gradients or waits for all",
+                                     options.kind));
+    }
+    if (options.kind == "sync") return make_sync(options);
+    if (options.kind == "backup") return make_backup(options);
+    if (options.kind == "reuse") return make_reuse(options);
+    if (options.kind == "kasync") return make_kasync(options);
+    if (options.kind == "async") return make_async(options);
+    if (options.kind == "ssp") return make_ssp(options);
+    throw InputError(fmt::format("--policy {}: expected sync, backup, reuse, kasync, async or ssp:BOUND", options.kind));
+}
+
+} // namespace lategrad

@@ -1,0 +1,51 @@
+/// Full synchronous SGD: an update waits for everybody.
+#include "lategrad/core/error.h"
+#include "lategrad/policy/policies.h"
+
+namespace lategrad {
+namespace {
+
+class Sync final : public Policy {
+  public:
+    explicit Sync(const PolicyOptions& options) : Policy(options, Normalize::workers) {}
+
+  private:
+    void on_joined(WorkerId worker, Decision& out) override {
+        arrived_.resize(members().size(), false);
+        arrived_[worker.value()] = false;
+        Policy::on_joined(worker, out);
+    }
+
+    void on_left(WorkerId worker, Decision& out) override {
+        if (arrived_[worker.value()]) --arrived_count_;
+        arrived_[worker.value()] = false;
+        close_if_complete(out);
+    }
+
+    void on_arrived(const GradientArrived& gradient, Decision& out) override {
+        CHECK(fresh(gradient)); // nobody is sent parameters before all have pushed
+        accept(gradient, out);
+        wait_for_publish(gradient.worker);
+        arrived_[gradient.worker.value()] = true;
+        ++arrived_count_;
+        close_if_complete(out);
+    }
+
+    void close_if_complete(Decision& out) {
+        if (active() == 0 || arrived_count_ < active()) return;
+        close(Closers::fresh, out);
+        arrived_.assign(arrived_.size(), false);
+        arrived_count_ = 0;
+    }
+
+    std::vector<bool> arrived_; ///< by worker: active, and its fresh gradient is here
+    std::size_t arrived_count_ = 0;
+};
+
+} // namespace
+
+std::unique_ptr<Policy> make_sync(const PolicyOptions& options) {
+    return std::make_unique<Sync>(options);
+}
+
+} // namespace lategrad

@@ -1,0 +1,58 @@
+#include "lategrad/runtime/gradient_thread.h"
+
+#include <chrono>
+
+namespace lategrad {
+
+GradientThread::GradientThread(WorkerId worker, std::size_t workers, Batcher batcher, GradientSource& source,
+                               const StraggleModel& straggle, Mailbox& mailbox)
+    : worker_(worker), workers_(workers), batcher_(std::move(batcher)), source_(source), straggle_(straggle),
+      mailbox_(mailbox), thread_([this](ComputeJob& job) { compute(job); }) {}
+
+void GradientThread::start(const ComputeJob& job) {
+    {
+        const std::lock_guard lock(mutex_);
+        cancelled_ = false;
+    }
+    thread_.start(job);
+}
+
+void GradientThread::cancel() {
+    {
+        const std::lock_guard lock(mutex_);
+        cancelled_ = true;
+    }
+    cancelled_changed_.notify_one();
+}
+
+std::exception_ptr GradientThread::failure() const {
+    const std::lock_guard lock(mutex_);
+    return failure_;
+}
+
+void GradientThread::compute(ComputeJob& job) {
+    const auto begin = std::chrono::steady_clock::now();
+    ComputeDone done{.step = job.step};
+    try {
+        batcher_.draw(job.step, batch_);
+        done.loss = source_.compute(job.params.floats(), job.grad.floats(), batch_).mean;
+        const Duration computed = std::chrono::steady_clock::now() - begin;
+        const Duration delay = straggle_.delay(worker_, job.step, workers_, computed);
+        std::unique_lock lock(mutex_);
+        if (delay > Duration::zero()) {
+            cancelled_changed_.wait_until(lock, begin + computed + delay, [this] { return cancelled_; });
+        }
+        done.cancelled = cancelled_;
+    } catch (...) {
+        const std::lock_guard lock(mutex_);
+        failure_ = std::current_exception();
+        done.failed = true;
+    }
+    done.compute_seconds = seconds(Duration(std::chrono::steady_clock::now() - begin));
+    // Let go first: whoever is told may want the memory.
+    job.params.reset();
+    job.grad.reset();
+    mailbox_.post(done);
+}
+
+} // namespace lategrad

@@ -1,0 +1,323 @@
+#include "lategrad/server/server.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "lategrad/core/error.h"
+#include "lategrad/server/terms.h"
+
+namespace lategrad {
+namespace {
+
+/// How long the end of a run waits for the workers' goodbyes. A step that cannot be interrupted may take this long.
+constexpr Duration kGrace = std::chrono::seconds(30);
+
+} // namespace
+
+Server::Server(const ServerOptions& options, std::unique_ptr<Policy> policy, const Codec& codec, Optimizer& optimizer,
+               Buffer initial, BufferPool& versions)
+    : options_(options), policy_(std::move(policy)), versions_(versions),
+      update_(codec, optimizer, options.trainable, options.size), parameters_(std::move(initial)) {
+    CHECK(options.workers > 0 && options.trainable > 0 && options.trainable <= options.size);
+    CHECK(parameters_.bytes() == options.size * sizeof(float));
+    members_.resize(options.workers);
+}
+
+void Server::handle(const Event& event, Time now, Effects& out) {
+    if (const auto* arrived = std::get_if<MessageArrived>(&event)) on_message(*arrived, now, out);
+    else if (std::holds_alternative<UpdateDone>(event)) on_update_done(now, out);
+    else if (const auto* left = std::get_if<PeerLeft>(&event)) on_peer_left(left->peer, now, out);
+    else if (const auto* evaluation = std::get_if<EvaluationDone>(&event)) on_evaluation(evaluation->result, now, out);
+    else if (std::holds_alternative<StopRequested>(event)) end(Outcome::interrupted, now, out);
+
+    if (options_.time_limit) {
+        const Time limit = Time{} + *options_.time_limit;
+        if (now >= limit) end(Outcome::time_limit, now, out);
+        else if (state_ == State::gathering || state_ == State::running) out.wake_at = limit;
+    }
+    if (state_ == State::ended) {
+        out.wake_at = grace_ends_;
+        out.done = here_ == 0 || now >= grace_ends_;
+    }
+}
+
+std::optional<WorkerId> Server::worker_at(Peer peer) const {
+    return peer.value() < by_peer_.size() ? by_peer_[peer.value()] : std::nullopt;
+}
+
+void Server::send(Peer to, Message message, Effects& out) {
+    message.run = options_.run;
+    bytes_sent_ += kHeaderBytes + message.payload.bytes();
+    out.sends.push_back({to, std::move(message)});
+}
+
+void Server::on_message(const MessageArrived& arrived, Time now, Effects& out) {
+    bytes_received_ += kHeaderBytes + arrived.message.payload.bytes();
+    switch (arrived.message.type) {
+    case MessageType::hello: on_hello(arrived, now, out); return;
+    case MessageType::push: on_push(arrived, now, out); return;
+    case MessageType::goodbye: on_peer_left(arrived.peer, now, out); return;
+    case MessageType::parameters:
+    case MessageType::stop: ledger_.count_stray(); return; // only a server says these
+    }
+}
+
+void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
+    const WorkerId worker = arrived.message.worker;
+    const bool known = worker_at(arrived.peer).has_value();
+    if (known || worker.value() >= members_.size() || members_[worker.value()].here || arrived.message.examples == 0 ||
+        arrived.message.elements != options_.size || arrived.message.run != options_.run ||
+        state_ != State::gathering) {
+        ledger_.count_stray();
+        send(arrived.peer, {.type = MessageType::stop, .reason = Reason::malformed}, out);
+        return;
+    }
+    if (arrived.peer.value() >= by_peer_.size()) by_peer_.resize(arrived.peer.value() + 1);
+    by_peer_[arrived.peer.value()] = worker;
+    members_[worker.value()] = {.peer = arrived.peer, .examples = arrived.message.examples, .here = true};
+    if (++here_ < options_.workers) return;
+
+    state_ = State::running;
+    for (std::uint32_t i = 0; i < members_.size(); ++i) {
+        out.events.push_back({now, JoinEvent{WorkerId{i}, members_[i].examples}});
+        decide(WorkerJoined{WorkerId{i}, members_[i].examples}, now, out);
+    }
+    end_if_reached(now, out); // --updates 0
+}
+
+void Server::on_push(const MessageArrived& arrived, Time now, Effects& out) {
+    const auto worker = worker_at(arrived.peer);
+    const Message& message = arrived.message;
+    if (state_ == State::ended || state_ == State::gathering || !worker || message.worker != *worker ||
+        message.run != options_.run || !ledger_.is_open(*worker, message.step) || message.version > published_) {
+        if (state_ != State::ended) ledger_.count_stray();
+        return;
+    }
+    if (updating_) waiting_.push_back(arrived);
+    else decide_push(arrived, now, out);
+}
+
+void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
+    const Message& message = push.message;
+    const WorkerId worker = message.worker;
+    if (!ledger_.is_open(worker, message.step)) { // the same one twice, both during an update
+        ledger_.count_stray();
+        return;
+    }
+    while (ledger_.first_open(worker) < message.step) {
+        const Step step = ledger_.lose_first(worker);
+        out.events.push_back({now, LostEvent{worker, step, Reason::cancelled}});
+    }
+    decision_.clear();
+    if (push.defect != Reason::none) {
+        ++rejected_in_a_row_;
+        policy_->step(GradientRejected{worker, push.defect}, now, decision_);
+    } else {
+        rejected_in_a_row_ = 0;
+        policy_->step(GradientArrived{worker, message.step, message.version}, now, decision_);
+    }
+    ledger_.arrive_first(worker, decision_.fate);
+    members_[worker.value()].fate = decision_.fate;
+    members_[worker.value()].reason = decision_.reason;
+    out.events.push_back({now, ArriveEvent{.worker = worker,
+                                           .step = message.step,
+                                           .base = message.version,
+                                           .fate = decision_.fate,
+                                           .reason = decision_.reason,
+                                           .loss = message.loss,
+                                           .compute_seconds = message.compute_seconds}});
+    if (decision_.fate != Fate::drop) held_.push_back({worker, message.step, message.loss, message.payload});
+
+    // Every worker's gradient was unusable twice over: the parameters themselves are no longer any good.
+    if (rejected_in_a_row_ >= 2 * std::max<std::size_t>(here_, 1)) {
+        end(Outcome::diverged, now, out);
+        return;
+    }
+    if (decision_.closes) start_update(now, out);
+    else send_parameters(now, out);
+}
+
+void Server::decide(const PolicyEvent& event, Time now, Effects& out) {
+    decision_.clear();
+    policy_->step(event, now, decision_);
+    if (decision_.closes) start_update(now, out);
+    else send_parameters(now, out);
+}
+
+void Server::start_update(Time now, Effects& out) {
+    std::sort(held_.begin(), held_.end(), [](const Held& a, const Held& b) {
+        return std::tie(a.worker, a.step) < std::tie(b.worker, b.step);
+    });
+    const auto& applied = decision_.applied;
+    CHECK(held_.size() == applied.size()); // what is held is what the policy has accepted
+
+    // Nobody but the server holds the current version: it is updated in place. Else it is being sent, computed on or
+    // evaluated, and the next one is written beside it.
+    const bool in_place = parameters_.unique();
+    update_.in = parameters_;
+    update_.out = in_place ? parameters_ : versions_.lease(parameters_.bytes());
+    update_.learning_rate = learning_rate();
+
+    const std::uint64_t least = least_staleness(applied, decision_.version);
+    double loss = 0;
+    double examples = 0;
+    update_.terms.clear();
+    for (std::size_t i = 0; i < applied.size(); ++i) {
+        const AppliedGradient& gradient = applied[i];
+        CHECK(held_[i].worker == gradient.worker && held_[i].step == gradient.step);
+        update_.terms.push_back(
+            make_term(gradient, decision_.version, decision_.denominator, least, std::move(held_[i].payload)));
+        loss += held_[i].loss * gradient.examples;
+        examples += gradient.examples;
+        examples_applied_ += gradient.examples;
+        ledger_.apply();
+        members_[gradient.worker.value()].fate = Fate::apply;
+    }
+    held_.clear();
+
+    update_event_.version = decision_.version;
+    update_event_.applied = applied;
+    update_event_.denominator = decision_.denominator;
+    update_event_.learning_rate = update_.learning_rate;
+    update_event_.loss = loss / examples;
+    update_event_.examples_applied = examples_applied_;
+    update_event_.bytes_received = bytes_received_;
+    update_event_.bytes_sent = bytes_sent_;
+    out.events.push_back({now, update_event_});
+
+    send_.swap(decision_.send);
+    cancel_.swap(decision_.cancel);
+    updating_ = true;
+    out.start_update = &update_;
+}
+
+void Server::on_update_done(Time now, Effects& out) {
+    CHECK(updating_);
+    updating_ = false;
+    parameters_ = std::move(update_.out);
+    update_.in.reset();
+    update_.terms.clear(); // the payloads go back to where they were leased
+    published_ = published_.next();
+
+    decision_.clear();
+    decision_.send.swap(send_);
+    decision_.cancel.swap(cancel_);
+    const bool ending = state_ == State::ending;
+    if (!ending) end_if_reached(now, out);
+    if (state_ == State::running) {
+        send_parameters(now, out);
+        if (options_.eval_every > 0 && published_.value() % options_.eval_every == 0) snapshot(now, out);
+    }
+    // Decide on what came meanwhile, until one of these closes the next update.
+    std::size_t decided = 0;
+    while (decided < waiting_.size() && !updating_ && state_ == State::running) {
+        const Event event = std::move(waiting_[decided++]);
+        if (const auto* push = std::get_if<MessageArrived>(&event)) decide_push(*push, now, out);
+        else if (const auto worker = worker_at(std::get<PeerLeft>(event).peer)) decide_left(*worker, now, out);
+    }
+    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(decided));
+    if (ending) finish(now, out);
+}
+
+double Server::learning_rate() const {
+    const double epochs = static_cast<double>(examples_applied_) / static_cast<double>(options_.epoch_examples);
+    double done = 0;
+    if (options_.epochs && *options_.epochs > 0) done = epochs / *options_.epochs;
+    if (options_.updates && *options_.updates > 0) {
+        done = std::max(done, static_cast<double>(published_.value()) / static_cast<double>(*options_.updates));
+    }
+    return options_.learning_rate * options_.schedule.factor({.examples_applied = examples_applied_,
+                                                              .epoch_examples = options_.epoch_examples,
+                                                              .done = std::min(done, 1.0)});
+}
+
+void Server::send_parameters(Time now, Effects& out) {
+    for (const WorkerId worker : decision_.send) {
+        Member& member = members_[worker.value()];
+        if (!member.here) continue; // it left while the update was carried out
+        const bool cancels = std::binary_search(decision_.cancel.begin(), decision_.cancel.end(), worker);
+        const Step step = ledger_.assign(worker);
+        send(member.peer,
+             {.type = MessageType::parameters,
+              .worker = worker,
+              .step = step,
+              .version = published_,
+              .cancels = cancels,
+              .fate = member.fate,
+              .reason = member.reason,
+              .payload = parameters_},
+             out);
+        out.events.push_back({now, AssignEvent{worker, step, published_}});
+    }
+}
+
+void Server::on_peer_left(Peer peer, Time now, Effects& out) {
+    const auto worker = worker_at(peer);
+    if (!worker || !members_[worker->value()].here) return;
+    members_[worker->value()].here = false;
+    --here_;
+    if (state_ == State::gathering) {
+        by_peer_[peer.value()].reset();
+    } else if (state_ == State::running) {
+        if (updating_) waiting_.push_back(PeerLeft{peer});
+        else decide_left(*worker, now, out);
+    }
+}
+
+void Server::decide_left(WorkerId worker, Time now, Effects& out) {
+    by_peer_[members_[worker.value()].peer.value()].reset();
+    lose_open(worker, Reason::worker_gone, now, out);
+    out.events.push_back({now, LeaveEvent{worker}});
+    decide(WorkerLeft{worker}, now, out);
+    if (here_ == 0) end(Outcome::no_workers, now, out);
+}
+
+void Server::lose_open(WorkerId worker, Reason reason, Time now, Effects& out) {
+    while (ledger_.has_open(worker)) {
+        const Step step = ledger_.lose_first(worker);
+        out.events.push_back({now, LostEvent{worker, step, reason}});
+    }
+}
+
+void Server::snapshot(Time now, Effects& out) {
+    if (snapshot_ == published_) return;
+    snapshot_ = published_;
+    out.evaluate = Snapshot{
+        .version = published_, .at = now, .examples_applied = examples_applied_, .params = parameters_};
+}
+
+void Server::on_evaluation(const Evaluation& result, Time now, Effects& out) {
+    out.events.push_back({now, result});
+    if (options_.target_accuracy && result.accuracy && *result.accuracy >= *options_.target_accuracy) {
+        end(Outcome::target_accuracy, now, out);
+    }
+}
+
+void Server::end_if_reached(Time now, Effects& out) {
+    const double epochs = static_cast<double>(examples_applied_) / static_cast<double>(options_.epoch_examples);
+    if (options_.updates && published_.value() >= *options_.updates) end(Outcome::updates, now, out);
+    else if (options_.epochs && epochs >= *options_.epochs) end(Outcome::epochs, now, out);
+}
+
+void Server::end(Outcome outcome, Time now, Effects& out) {
+    if (state_ == State::ending || state_ == State::ended) return;
+    outcome_ = outcome;
+    state_ = State::ending;
+    if (!updating_) finish(now, out); // else when the update that was decided on is done
+}
+
+void Server::finish(Time now, Effects& out) {
+    state_ = State::ended;
+    grace_ends_ = now + kGrace;
+    for (std::uint32_t i = 0; i < members_.size(); ++i) {
+        lose_open(WorkerId{i}, Reason::run_ended, now, out); // what arrived undecided is lost with them
+        if (members_[i].here) send(members_[i].peer, {.type = MessageType::stop, .worker = WorkerId{i}}, out);
+    }
+    waiting_.clear();
+    snapshot(now, out);
+    CHECK(ledger_.totals().adds_up() && ledger_.totals().open == 0);
+    out.events.push_back({now, EndEvent{outcome_}});
+}
+
+} // namespace lategrad

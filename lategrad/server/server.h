@@ -1,0 +1,118 @@
+/// The server: receives gradients, holds them, asks the policy, has updates carried out, publishes parameters.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "lategrad/node/node.h"
+#include "lategrad/optim/schedule.h"
+#include "lategrad/policy/policy.h"
+#include "lategrad/server/ledger.h"
+#include "lategrad/server/update.h"
+
+namespace lategrad {
+
+struct ServerOptions {
+    std::size_t workers = 1; ///< the run begins when all of these have said hello
+    std::uint64_t run = 0;   ///< names the run on the wire
+    double learning_rate = 0.05;
+    Schedule schedule;
+    std::uint64_t epoch_examples = 1; ///< the training part's size
+    std::size_t trainable = 0;        ///< floats in the flat vectors (GradientSource)
+    std::size_t size = 0;
+
+    // The run ends at the first of these.
+    std::optional<std::uint64_t> updates;
+    std::optional<double> epochs; ///< in applied examples / epoch_examples
+    std::optional<Duration> time_limit;
+    std::optional<double> target_accuracy;
+
+    std::uint64_t eval_every = 0; ///< updates between snapshots for evaluation; 0: only the last version
+};
+
+/// A pure state machine (node.h). While an update is being carried out, what arrives waits in order and is decided on
+/// afterwards, so that updates never queue: at most one push per worker and its departure can wait.
+class Server final : public Node {
+  public:
+    /// `initial` is version 0. `versions` lends memory for published ones: those still being sent, one being written.
+    /// REQUIRES: the optimizer and the codec outlive the server.
+    Server(const ServerOptions& options, std::unique_ptr<Policy> policy, const Codec& codec, Optimizer& optimizer,
+           Buffer initial, BufferPool& versions);
+
+    void handle(const Event& event, Time now, Effects& out) override;
+
+    const LedgerTotals& totals() const { return ledger_.totals(); }
+    Version version() const { return published_; }
+    /// Parameters of version(). REQUIRES: no update under way.
+    const Buffer& parameters() const { return parameters_; }
+    Outcome outcome() const { return outcome_; }
+    std::uint64_t examples_applied() const { return examples_applied_; }
+    std::uint64_t bytes_received() const { return bytes_received_; } ///< headers and payloads
+    std::uint64_t bytes_sent() const { return bytes_sent_; }
+
+  private:
+    enum class State { gathering, running, ending, ended };
+    struct Member {
+        Peer peer;
+        std::uint32_t examples = 0;
+        bool here = false;
+        Fate fate = Fate::lost; ///< of its last gradient, to be told with its next parameters
+        Reason reason = Reason::none;
+    };
+    struct Held {
+        WorkerId worker;
+        Step step;
+        double loss;
+        Buffer payload;
+    };
+
+    void on_message(const MessageArrived& arrived, Time now, Effects& out);
+    void on_hello(const MessageArrived& arrived, Time now, Effects& out);
+    void on_push(const MessageArrived& arrived, Time now, Effects& out);
+    void on_peer_left(Peer peer, Time now, Effects& out);
+    void on_update_done(Time now, Effects& out);
+    void on_evaluation(const Evaluation& result, Time now, Effects& out);
+
+    void decide(const PolicyEvent& event, Time now, Effects& out);
+    void decide_push(const MessageArrived& push, Time now, Effects& out);
+    void decide_left(WorkerId worker, Time now, Effects& out);
+    void start_update(Time now, Effects& out);
+    void send_parameters(Time now, Effects& out);
+    void lose_open(WorkerId worker, Reason reason, Time now, Effects& out);
+    void snapshot(Time now, Effects& out);
+    void end_if_reached(Time now, Effects& out);
+    void end(Outcome outcome, Time now, Effects& out);
+    void finish(Time now, Effects& out);
+    void send(Peer to, Message message, Effects& out);
+    double learning_rate() const;
+    std::optional<WorkerId> worker_at(Peer peer) const;
+
+    ServerOptions options_;
+    std::unique_ptr<Policy> policy_;
+    BufferPool& versions_;
+    FusedUpdate update_;
+    Ledger ledger_;
+
+    State state_ = State::gathering;
+    Outcome outcome_ = Outcome::running;
+    bool updating_ = false;
+    std::vector<Member> members_;     ///< by worker
+    std::vector<std::optional<WorkerId>> by_peer_;
+    std::size_t here_ = 0;
+    Version published_;               ///< the version of parameters_
+    Buffer parameters_;
+    std::optional<Version> snapshot_; ///< the last version given out for evaluation
+    std::vector<Held> held_;
+    std::vector<Event> waiting_;      ///< arrived during an update: pushes and departures, in order
+    Decision decision_;
+    std::vector<WorkerId> send_, cancel_; ///< of the update under way
+    UpdateEvent update_event_;
+    std::uint64_t examples_applied_ = 0;
+    std::uint64_t rejected_in_a_row_ = 0;
+    std::uint64_t bytes_received_ = 0, bytes_sent_ = 0;
+    Time grace_ends_ = kNever;
+};
+
+} // namespace lategrad

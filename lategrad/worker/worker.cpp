@@ -1,0 +1,81 @@
+#include "lategrad/worker/worker.h"
+
+#include <utility>
+
+#include "lategrad/core/error.h"
+
+namespace lategrad {
+
+Worker::Worker(const WorkerOptions& options, Codec& codec, BufferPool& gradients)
+    : options_(options), codec_(codec), gradients_(gradients) {
+    CHECK(options.examples > 0 && options.size > 0);
+}
+
+void Worker::handle(const Event& event, Time /*now*/, Effects& out) {
+    if (!said_hello_) {
+        said_hello_ = true;
+        send({.type = MessageType::hello, .examples = options_.examples, .elements = options_.size}, out);
+    }
+    if (const auto* arrived = std::get_if<MessageArrived>(&event)) on_message(arrived->message, out);
+    else if (const auto* done = std::get_if<ComputeDone>(&event)) on_compute_done(*done, out);
+    else if (std::holds_alternative<PeerLeft>(event)) stopping_ = true; // there is but one peer: the server
+    if (stopping_) leave(out);
+}
+
+void Worker::on_message(const Message& message, Effects& out) {
+    if (message.type == MessageType::stop) stopping_ = true;
+    if (message.type != MessageType::parameters || stopping_) return;
+    if (message.payload.bytes() != options_.size * sizeof(float)) return; // not ours to compute on
+    if (!computing_) {
+        start(message, out);
+    } else {
+        next_ = message;
+        out.cancel_compute = true;
+    }
+}
+
+void Worker::start(const Message& parameters, Effects& out) {
+    computing_ = ComputeJob{.step = parameters.step,
+                            .version = parameters.version,
+                            .params = parameters.payload,
+                            .grad = gradients_.lease(options_.size * sizeof(float))};
+    out.start_compute = computing_;
+}
+
+void Worker::on_compute_done(const ComputeDone& done, Effects& out) {
+    CHECK(computing_ && computing_->step == done.step);
+    const ComputeJob job = *std::exchange(computing_, std::nullopt);
+    if (done.failed) stopping_ = true;
+    if (stopping_) return;
+    if (!next_) {
+        CHECK(!done.cancelled); // given up only for newer parameters or the end
+        send({.type = MessageType::push,
+              .step = job.step,
+              .version = job.version,
+              .examples = options_.examples,
+              .loss = done.loss,
+              .compute_seconds = done.compute_seconds,
+              .payload = codec_.encode(job.grad)},
+             out);
+    } else {
+        start(*std::exchange(next_, std::nullopt), out);
+    }
+}
+
+void Worker::leave(Effects& out) {
+    next_.reset();
+    if (computing_) {
+        out.cancel_compute = true; // and come back when it has been
+        return;
+    }
+    send({.type = MessageType::goodbye}, out);
+    out.done = true;
+}
+
+void Worker::send(Message message, Effects& out) {
+    message.worker = options_.worker;
+    message.run = options_.run;
+    out.sends.push_back({kServerPeer, std::move(message)});
+}
+
+} // namespace lategrad

@@ -1,0 +1,46 @@
+/// The worker: parameters in → a gradient asked for → push out.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "lategrad/codec/codec.h"
+#include "lategrad/node/node.h"
+
+namespace lategrad {
+
+struct WorkerOptions {
+    WorkerId worker;
+    std::uint32_t examples = 1; ///< its batch size, b
+    std::uint64_t run = 0;      ///< names the run on the wire
+    std::size_t size = 0;       ///< floats in the flat vectors (GradientSource)
+};
+
+/// A pure state machine (node.h). Computes one gradient at a time, on the parameters it was sent last.
+class Worker final : public Node {
+  public:
+    /// `gradients` lends the buffers that gradients live in until their fate is settled: two are in use at once, and a
+    /// third while a send is not yet known to be complete.
+    Worker(const WorkerOptions& options, Codec& codec, BufferPool& gradients);
+
+    void handle(const Event& event, Time now, Effects& out) override;
+
+    static constexpr std::size_t kGradientBuffers = 3;
+
+  private:
+    void on_message(const Message& message, Effects& out);
+    void on_compute_done(const ComputeDone& done, Effects& out);
+    void start(const Message& parameters, Effects& out);
+    void leave(Effects& out);
+    void send(Message message, Effects& out);
+
+    WorkerOptions options_;
+    Codec& codec_;
+    BufferPool& gradients_;
+    bool said_hello_ = false;
+    bool stopping_ = false;
+    std::optional<ComputeJob> computing_;
+    std::optional<Message> next_; ///< newer parameters, for when the gradient being computed is given up
+};
+
+} // namespace lategrad
