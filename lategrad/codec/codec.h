@@ -1,5 +1,5 @@
-/// Gradient encodings. A payload stays encoded from the worker until the update that applies it: the server validates it
-/// once, on arrival, and the update decodes it chunk by chunk.
+/// Gradient encodings. A payload stays encoded from the worker until the update that applies it: the server validates
+/// it once, on arrival, and the update decodes it chunk by chunk.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,12 @@
 #include "lategrad/core/fate.h"
 
 namespace lategrad {
+
+/// One gradient of a weighted sum. Does not own its payload.
+struct EncodedTerm {
+    std::span<const std::byte> payload;
+    float coefficient = 0;
+};
 
 /// Stateless on the server's side: one instance serves all workers and all threads.
 class Codec {
@@ -27,12 +33,11 @@ class Codec {
     /// Returns none, malformed or not_finite. Anything may be in it: never throws.
     virtual Reason validate(std::span<const std::byte> payload, std::size_t elements) const = 0;
 
-    /// sum[i] = coefficient · g[first + i], or sum[i] += coefficient · g[first + i], each product and each sum rounded to
-    /// float by itself. Cannot fail. REQUIRES: validate(payload) == none; first + sum.size() ≤ its elements.
-    virtual void assign(std::span<const std::byte> payload, std::size_t first, float coefficient,
-                        std::span<float> sum) const = 0;
-    virtual void add(std::span<const std::byte> payload, std::size_t first, float coefficient,
-                     std::span<float> sum) const = 0;
+    /// sum[i] = (c₀·g₀[first + i] + c₁·g₁[first + i]) + …, in the order of `terms`, each product and each sum rounded
+    /// to float by itself. All terms at once, because reading several payloads side by side is faster than one after
+    /// the other. Cannot fail. REQUIRES: at least one term; validate(payload) == none for each; first + sum.size() ≤
+    /// its elements.
+    virtual void weighted_sum(std::span<const EncodedTerm> terms, std::size_t first, std::span<float> sum) const = 0;
 };
 
 /// The codec of that name. Throws InputError, naming those there are.

@@ -114,9 +114,10 @@ Buffer BufferPool::try_lease(std::size_t bytes) {
             idle.pop_back();
         }
         if (bytes > state_->bytes_max - state_->bytes_allocated) return {};
-        block = new Buffer::Block;
-        block->data = allocate(bytes);
-        block->capacity = bytes;
+        auto fresh = std::make_unique<Buffer::Block>();
+        fresh->data = allocate(bytes);
+        fresh->capacity = bytes;
+        block = fresh.release();
         state_->bytes_allocated += bytes;
     }
     block->pool = state_;

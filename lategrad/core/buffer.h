@@ -29,9 +29,7 @@ class Buffer {
     std::byte* data();
     const std::byte* data() const;
     std::span<float> floats() { return {reinterpret_cast<float*>(data()), bytes_ / sizeof(float)}; }
-    std::span<const float> floats() const {
-        return {reinterpret_cast<const float*>(data()), bytes_ / sizeof(float)};
-    }
+    std::span<const float> floats() const { return {reinterpret_cast<const float*>(data()), bytes_ / sizeof(float)}; }
     /// True when nobody else holds this memory, so that it may be written.
     bool unique() const;
 

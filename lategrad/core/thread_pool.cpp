@@ -1,15 +1,28 @@
 #include "lategrad/core/thread_pool.h"
 
+#include <string>
+#include <system_error>
+
 #include "lategrad/core/error.h"
 
 namespace lategrad {
 
 ThreadPool::ThreadPool(std::size_t threads) {
     CHECK(threads > 0);
-    for (std::size_t i = 1; i < threads; ++i) helpers_.emplace_back([this] { help(); });
+    try {
+        for (std::size_t i = 1; i < threads; ++i) helpers_.emplace_back([this] { help(); });
+    } catch (const std::system_error& error) {
+        close(); // those that did start would otherwise be waited for without end
+        throw EnvironmentError("cannot start " + std::to_string(threads) + " threads: " + error.what() +
+                               "; ask for fewer");
+    }
 }
 
 ThreadPool::~ThreadPool() {
+    close();
+}
+
+void ThreadPool::close() {
     {
         const std::lock_guard lock(mutex_);
         closing_ = true;

@@ -14,7 +14,8 @@ namespace lategrad {
 /// Not re-entrant: one `run` at a time. Allocates nothing after construction.
 class ThreadPool {
   public:
-    /// `threads` in all, the caller of `run` among them. REQUIRES: threads > 0.
+    /// `threads` in all, the caller of `run` among them. Throws EnvironmentError where the system gives no more.
+    /// REQUIRES: threads > 0.
     explicit ThreadPool(std::size_t threads);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
@@ -28,6 +29,7 @@ class ThreadPool {
 
   private:
     void help();
+    void close();
     void take_blocks();
 
     std::mutex mutex_;

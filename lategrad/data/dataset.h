@@ -37,13 +37,15 @@ class Dataset {
 };
 
 struct DataOptions {
-    std::string data = "fashion-mnist"; ///< fashion-mnist, mnist, mnist-t10k, or a .safetensors file with x, y (, x_test, y_test)
-    std::filesystem::path data_dir;     ///< folder of IDX files, gzipped or not; empty: where the data set's package puts them
-    std::uint64_t seed = 1;             ///< of the splits made here
+    /// fashion-mnist, mnist, mnist-t10k, a folder of IDX files, or a .safetensors file with x, y (, x_test, y_test)
+    std::string data = "fashion-mnist";
+    std::filesystem::path
+        data_dir;           ///< folder of IDX files, gzipped or not; empty: where the data set's package puts them
+    std::uint64_t seed = 1; ///< of the splits made here
 };
 
 struct DataSplit {
-    std::string name;        ///< for reports; says so when the split was made here
+    std::string name; ///< for reports; says so when the split was made here
     std::shared_ptr<const Dataset> train;
     std::shared_ptr<const Dataset> test;
 };

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace lategrad {
@@ -30,9 +31,10 @@ class Optimizer {
     /// Once before the chunks of an update. `learning_rate` is that of this update.
     virtual void begin_update(double learning_rate) = 0;
 
-    /// Parameters [first, first + grad.size()): reads `in`, writes `out` (which may be `in`), uses up `grad`. Threads may
+    /// Parameters [first, first + grad.size()): reads `in` and `grad`, writes `out` (which may be `in`). Threads may
     /// call this at once on disjoint ranges. All spans are of one length.
-    virtual void apply(std::size_t first, std::span<const float> in, std::span<float> out, std::span<const float> grad) = 0;
+    virtual void apply(std::size_t first, std::span<const float> in, std::span<float> out,
+                       std::span<const float> grad) = 0;
 
     /// State vectors of the parameters' length (momentum; Adam's moments), for checkpoints and memory accounts.
     virtual std::vector<std::span<float>> state() = 0;

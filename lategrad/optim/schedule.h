@@ -9,12 +9,13 @@ namespace lategrad {
 /// How far a run has come. Schedules count applied examples, so that a policy that applies less does not decay sooner.
 struct Progress {
     std::uint64_t examples_applied = 0;
-    std::uint64_t epoch_examples = 1;  ///< the training part's size
-    double done = 0;                   ///< share of the whole run, 0 … 1; needed by cosine alone
+    std::uint64_t epoch_examples = 1; ///< the training part's size
+    double done = 0;                  ///< share of the whole run, 0 … 1; needed by cosine alone
 };
 
-/// `constant`, `step:EPOCHS,FACTOR` (times FACTOR every EPOCHS) or `cosine[:FINAL]` (half a cosine from 1 to FINAL of the
-/// learning rate, default 0, over the whole run; Loshchilov and Hutter 2017); each with `+warmup:EPOCHS` (linear from 0).
+/// `constant`, `step:EPOCHS,FACTOR` (times FACTOR every EPOCHS) or `cosine[:FINAL]` (half a cosine from 1 to FINAL of
+/// the learning rate, default 0, over the whole run; Loshchilov and Hutter 2017); each with `+warmup:EPOCHS` (linear
+/// from 0).
 class Schedule {
   public:
     /// Throws InputError naming `--lr-schedule`.

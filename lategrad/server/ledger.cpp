@@ -4,41 +4,43 @@
 
 namespace lategrad {
 
-Step Ledger::assign(WorkerId worker) {
+Step Ledger::assign(WorkerId worker, Version base) {
     if (worker.value() >= accounts_.size()) accounts_.resize(worker.value() + 1);
     Account& account = accounts_[worker.value()];
-    const Step step = account.next;
-    account.next = step.next();
+    const Step step{account.first.value() + account.bases.size()};
+    account.bases.push_back(base);
     ++totals_.pushed;
     ++totals_.open;
     return step;
 }
 
-bool Ledger::is_open(WorkerId worker, Step step) const {
+bool Ledger::is_open(WorkerId worker, Step step, Version base) const {
     if (worker.value() >= accounts_.size()) return false;
     const Account& account = accounts_[worker.value()];
-    return account.first <= step && step < account.next;
+    if (step < account.first || step - account.first >= account.bases.size()) return false;
+    return account.bases[step - account.first] == base;
 }
 
 bool Ledger::has_open(WorkerId worker) const {
-    return worker.value() < accounts_.size() && accounts_[worker.value()].first < accounts_[worker.value()].next;
+    return worker.value() < accounts_.size() && !accounts_[worker.value()].bases.empty();
 }
 
-Step Ledger::lose_first(WorkerId worker) {
-    CHECK(has_open(worker));
-    Account& account = accounts_[worker.value()];
-    const Step step = account.first;
-    account.first = step.next();
-    --totals_.open;
-    ++totals_.lost;
-    return step;
-}
-
-void Ledger::arrive_first(WorkerId worker, Fate fate) {
+void Ledger::close_first(WorkerId worker) {
     CHECK(has_open(worker));
     Account& account = accounts_[worker.value()];
     account.first = account.first.next();
+    account.bases.erase(account.bases.begin());
     --totals_.open;
+}
+
+Step Ledger::lose_first(WorkerId worker) {
+    close_first(worker);
+    ++totals_.lost;
+    return Step{accounts_[worker.value()].first.value() - 1};
+}
+
+void Ledger::arrive_first(WorkerId worker, Fate fate) {
+    close_first(worker);
     if (fate == Fate::drop) ++totals_.dropped;
     else ++totals_.held;
 }

@@ -2,7 +2,6 @@
 /// ends as applied, dropped, held (at the end of the run) or lost.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -28,10 +27,11 @@ struct LedgerTotals {
 /// but for those it was told to give up.
 class Ledger {
   public:
-    /// Opens the worker's next assignment.
-    Step assign(WorkerId worker);
+    /// Opens the worker's next assignment, on the parameters of `base`.
+    Step assign(WorkerId worker, Version base);
 
-    bool is_open(WorkerId worker, Step step) const;
+    /// True for the step of an open assignment and the version it was given.
+    bool is_open(WorkerId worker, Step step, Version base) const;
     bool has_open(WorkerId worker) const;
     Step first_open(WorkerId worker) const { return accounts_[worker.value()].first; }
 
@@ -48,8 +48,10 @@ class Ledger {
   private:
     struct Account {
         Step first;
-        Step next;
+        std::vector<Version> bases; ///< of the open steps: first, first + 1, …
     };
+    void close_first(WorkerId worker);
+
     std::vector<Account> accounts_;
     LedgerTotals totals_;
 };

@@ -37,8 +37,8 @@ void Server::handle(const Event& event, Time now, Effects& out) {
         else if (state_ == State::gathering || state_ == State::running) out.wake_at = limit;
     }
     if (state_ == State::ended) {
-        out.wake_at = grace_ends_;
-        out.done = here_ == 0 || now >= grace_ends_;
+        out.wake_at = ended_at_ + kGrace;
+        out.done = here_ == 0 || now >= out.wake_at;
     }
 }
 
@@ -90,18 +90,27 @@ void Server::on_push(const MessageArrived& arrived, Time now, Effects& out) {
     const auto worker = worker_at(arrived.peer);
     const Message& message = arrived.message;
     if (state_ == State::ended || state_ == State::gathering || !worker || message.worker != *worker ||
-        message.run != options_.run || !ledger_.is_open(*worker, message.step) || message.version > published_) {
+        message.run != options_.run || !ledger_.is_open(*worker, message.step, message.version)) {
         if (state_ != State::ended) ledger_.count_stray();
         return;
     }
-    if (updating_) waiting_.push_back(arrived);
-    else decide_push(arrived, now, out);
+    if (!updating_) {
+        decide_push(arrived, now, out);
+        return;
+    }
+    Step& next_to_wait = members_[worker->value()].next_to_wait;
+    if (message.step < next_to_wait) {
+        ledger_.count_stray(); // the same one twice
+        return;
+    }
+    next_to_wait = message.step.next();
+    waiting_.push_back(arrived);
 }
 
 void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
     const Message& message = push.message;
     const WorkerId worker = message.worker;
-    if (!ledger_.is_open(worker, message.step)) { // the same one twice, both during an update
+    if (!ledger_.is_open(worker, message.step, message.version)) { // its worker left before it in the queue
         ledger_.count_stray();
         return;
     }
@@ -216,6 +225,7 @@ void Server::on_update_done(Time now, Effects& out) {
         if (const auto* push = std::get_if<MessageArrived>(&event)) decide_push(*push, now, out);
         else if (const auto worker = worker_at(std::get<PeerLeft>(event).peer)) decide_left(*worker, now, out);
     }
+    decided = std::min(decided, waiting_.size()); // the end of the run has cleared them
     waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(decided));
     if (ending) finish(now, out);
 }
@@ -237,7 +247,7 @@ void Server::send_parameters(Time now, Effects& out) {
         Member& member = members_[worker.value()];
         if (!member.here) continue; // it left while the update was carried out
         const bool cancels = std::binary_search(decision_.cancel.begin(), decision_.cancel.end(), worker);
-        const Step step = ledger_.assign(worker);
+        const Step step = ledger_.assign(worker, published_);
         send(member.peer,
              {.type = MessageType::parameters,
               .worker = worker,
@@ -254,15 +264,16 @@ void Server::send_parameters(Time now, Effects& out) {
 
 void Server::on_peer_left(Peer peer, Time now, Effects& out) {
     const auto worker = worker_at(peer);
-    if (!worker || !members_[worker->value()].here) return;
-    members_[worker->value()].here = false;
-    --here_;
-    if (state_ == State::gathering) {
-        by_peer_[peer.value()].reset();
-    } else if (state_ == State::running) {
-        if (updating_) waiting_.push_back(PeerLeft{peer});
-        else decide_left(*worker, now, out);
+    if (worker && members_[worker->value()].here) {
+        members_[worker->value()].here = false;
+        --here_;
+        if (state_ == State::running) {
+            if (updating_) waiting_.emplace_back(PeerLeft{peer});
+            else decide_left(*worker, now, out);
+        }
     }
+    // Whoever left before the run began will not come: it cannot begin.
+    if (state_ == State::gathering) end(Outcome::no_workers, now, out);
 }
 
 void Server::decide_left(WorkerId worker, Time now, Effects& out) {
@@ -309,7 +320,7 @@ void Server::end(Outcome outcome, Time now, Effects& out) {
 
 void Server::finish(Time now, Effects& out) {
     state_ = State::ended;
-    grace_ends_ = now + kGrace;
+    ended_at_ = now;
     for (std::uint32_t i = 0; i < members_.size(); ++i) {
         lose_open(WorkerId{i}, Reason::run_ended, now, out); // what arrived undecided is lost with them
         if (members_[i].here) send(members_[i].peer, {.type = MessageType::stop, .worker = WorkerId{i}}, out);

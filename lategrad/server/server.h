@@ -48,6 +48,7 @@ class Server final : public Node {
     /// Parameters of version(). REQUIRES: no update under way.
     const Buffer& parameters() const { return parameters_; }
     Outcome outcome() const { return outcome_; }
+    Time ended_at() const { return ended_at_; } ///< kNever: it has not
     std::uint64_t examples_applied() const { return examples_applied_; }
     std::uint64_t bytes_received() const { return bytes_received_; } ///< headers and payloads
     std::uint64_t bytes_sent() const { return bytes_sent_; }
@@ -60,6 +61,7 @@ class Server final : public Node {
         bool here = false;
         Fate fate = Fate::lost; ///< of its last gradient, to be told with its next parameters
         Reason reason = Reason::none;
+        Step next_to_wait; ///< steps before it have been among waiting_, and are not taken there again
     };
     struct Held {
         WorkerId worker;
@@ -112,7 +114,7 @@ class Server final : public Node {
     std::uint64_t examples_applied_ = 0;
     std::uint64_t rejected_in_a_row_ = 0;
     std::uint64_t bytes_received_ = 0, bytes_sent_ = 0;
-    Time grace_ends_ = kNever;
+    Time ended_at_ = kNever;
 };
 
 } // namespace lategrad

@@ -2,6 +2,8 @@
 /// optimizer → parameters, each payload read once and the parameters written once.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "lategrad/codec/codec.h"
@@ -22,7 +24,10 @@ struct UpdateTerm {
 /// number of threads and every SIMD target. Reused: a steady state allocates nothing.
 class FusedUpdate final : public UpdateTask {
   public:
+    /// Keeps references to both. `size` floats in all, of which the first `trainable` are the optimizer's.
     FusedUpdate(const Codec& codec, Optimizer& optimizer, std::size_t trainable, std::size_t size);
+    FusedUpdate(const FusedUpdate&) = delete;
+    FusedUpdate& operator=(const FusedUpdate&) = delete;
 
     // The next update; set by the server before it starts one.
     std::vector<UpdateTerm> terms; ///< in (worker, step) order; REQUIRES: each payload validated, at least one term
@@ -33,10 +38,16 @@ class FusedUpdate final : public UpdateTask {
     void run(ThreadPool& pool) override;
 
   private:
+    void update_block(std::size_t block);
+    void average_buffers();
+
     const Codec& codec_;
     Optimizer& optimizer_;
     std::size_t trainable_;
     std::size_t size_;
+    std::vector<EncodedTerm> encoded_;              ///< of `terms`
+    std::vector<EncodedTerm> tails_;                ///< of those that give buffers
+    std::function<void(std::size_t)> update_block_; ///< built once: ThreadPool::run takes no other callable
 };
 
 } // namespace lategrad

@@ -1,0 +1,175 @@
+/// lategrad compare: several policies on one problem and one straggler pattern, stopped at equal time or equal applied
+/// examples.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <sstream>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/recorder.h"
+#include "cli/signals.h"
+#include "cli/training.h"
+#include "lategrad/core/error.h"
+#include "lategrad/core/parse.h"
+#include "lategrad/files/file.h"
+#include "lategrad/telemetry/run_folder.h"
+#include "lategrad/telemetry/table.h"
+
+namespace lategrad {
+namespace {
+
+struct Compared {
+    std::string label;
+    Summary summary;
+    std::vector<EvaluationLine> evaluations;
+};
+
+/// One policy of the list: `reuse`, `ssp:3`, or with a quorum of its own, `reuse@4`.
+RunOptions with_policy(RunOptions options, const std::string& item) {
+    const auto at = item.find('@');
+    options.policy = item.substr(0, at);
+    if (at != std::string::npos) {
+        const auto k = parse_number<std::size_t>(item.substr(at + 1));
+        if (!k || *k == 0) throw InputError(fmt::format("--policies {}: expected POLICY or POLICY@K, as in reuse@4", item));
+        options.wait_for = *k;
+    }
+    return options;
+}
+
+std::string label_of(const Job& job) {
+    const bool has_quorum = job.policy.kind == "backup" || job.policy.kind == "reuse" || job.policy.kind == "kasync";
+    return has_quorum ? fmt::format("{} k={}", job.options.policy, job.options.wait_for) : job.options.policy;
+}
+
+std::optional<double> time_to(const Compared& run, double accuracy) {
+    for (const EvaluationLine& line : run.evaluations) {
+        if (line.accuracy && *line.accuracy >= accuracy) return line.seconds;
+    }
+    return std::nullopt;
+}
+
+/// The highest of these that every run reached, three at most, ascending.
+std::vector<double> common_accuracies(const std::vector<Compared>& runs) {
+    static constexpr double kMarks[] = {0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.82, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99};
+    std::vector<double> reached;
+    for (const double mark : kMarks) {
+        if (std::all_of(runs.begin(), runs.end(), [&](const Compared& run) { return time_to(run, mark).has_value(); })) {
+            reached.push_back(mark);
+        }
+    }
+    if (reached.size() > 3) reached.erase(reached.begin(), reached.end() - 3);
+    return reached;
+}
+
+std::string table_of(const std::vector<Compared>& runs) {
+    const auto marks = common_accuracies(runs);
+    std::vector<Column> columns = {{"policy", Align::left}, {"updates"}, {"seconds"}};
+    for (const double mark : marks) columns.push_back({fmt::format("s to {:g} %", 100 * mark)});
+    const bool classifies = !runs.empty() && runs.front().summary.accuracy.has_value();
+    columns.push_back({classifies ? "accuracy" : "loss"});
+    for (const char* name : {"applied", "dropped", "held", "work used", "staleness mean", "max"}) columns.push_back({name});
+    Table table(columns);
+    for (const Compared& run : runs) {
+        const Summary& s = run.summary;
+        std::vector<std::string> row = {run.label, fmt::format("{}", s.updates), fmt::format("{:.1f}", s.seconds)};
+        for (const double mark : marks) row.push_back(fmt::format("{:.1f}", *time_to(run, mark)));
+        if (classifies) row.push_back(s.accuracy ? fmt::format("{:.4f}", *s.accuracy) : "-");
+        else row.push_back(s.loss ? fmt::format("{:.4g}", *s.loss) : "-");
+        row.push_back(fmt::format("{}", s.applied));
+        row.push_back(fmt::format("{}", s.dropped));
+        row.push_back(fmt::format("{}", s.held));
+        row.push_back(fmt::format("{:.1f} %", 100 * s.work_used));
+        row.push_back(fmt::format("{:.2f}", s.staleness_mean));
+        row.push_back(fmt::format("{}", s.staleness_max));
+        table.add_row(std::move(row));
+    }
+    return table.text();
+}
+
+std::string indented(const std::string& json) {
+    std::string out;
+    std::istringstream lines(json);
+    for (std::string line; std::getline(lines, line);) out += (out.empty() ? "  " : "\n  ") + line;
+    return out;
+}
+
+int compare(const std::vector<std::string>& policies, RunOptions options) {
+    Signals signals;
+    if (options.target_accuracy) {
+        throw InputError("--target-accuracy: compare evaluates after each run; give --time-limit or --epochs, and read the "
+                         "times to each accuracy from the table");
+    }
+    std::vector<Job> jobs; // all of them first: a typing error in the last must not cost the first one's time
+    for (const std::string& policy : policies) {
+        Job job = resolve(with_policy(options, policy));
+        // Many versions are kept and thinned out, so that curves have points whatever the number of updates is.
+        if (options.eval_every == 0) job.options.eval_every = 5;
+        jobs.push_back(std::move(job));
+    }
+    const std::filesystem::path folder =
+        options.out.empty() ? new_run_path(jobs.front().options.model, "compare") : std::filesystem::path(options.out);
+    if (std::filesystem::exists(folder / "table.txt")) {
+        throw InputError(fmt::format("--out {}: already holds a comparison; choose another folder or remove it", folder.string()));
+    }
+
+    std::vector<Compared> runs;
+    bool interrupted = false;
+    for (const Job& job : jobs) {
+        const Problem problem = make_problem(job);
+        const std::string label = label_of(job);
+        std::string name = label;
+        std::replace_if(name.begin(), name.end(), [](char c) { return c == ' ' || c == ':' || c == '='; }, '-');
+        if (!options.quiet) fmt::print(stderr, "{} ({} of {})\n", label, runs.size() + 1, jobs.size());
+        Recorder recorder(problem, folder / name, "threads", !options.quiet);
+        RunHooks hooks = recorder.hooks();
+        hooks.evaluate = EvaluationThread::When::after;
+        hooks.snapshots_max = 48;
+        hooks.stop_with = [&](std::function<void()> stop) { signals.on_first(std::move(stop)); };
+        const Trained trained = train_in_threads(problem, hooks);
+        const Summary& summary = recorder.finish(trained);
+        runs.push_back({label, summary, read_run(recorder.path()).evaluations});
+        if (trained.outcome == Outcome::diverged) spdlog::warn("{} diverged; try a smaller --lr", label);
+        interrupted = trained.outcome == Outcome::interrupted;
+        if (interrupted) break;
+    }
+
+    const std::string table = table_of(runs);
+    write_file_atomically(folder / "table.txt", table);
+    if (options.json) {
+        std::string array;
+        for (const Compared& run : runs) array += (array.empty() ? "" : ",\n") + indented(to_json(run.summary));
+        fmt::print("[\n{}\n]\n", array);
+    } else {
+        fmt::print("{}\nruns in {}\n", table, folder.string());
+    }
+    return interrupted ? 1 : 0;
+}
+
+} // namespace
+
+void add_compare(CLI::App& program, Command& chosen) {
+    auto options = std::make_shared<RunOptions>();
+    auto policies = std::make_shared<std::vector<std::string>>(std::vector<std::string>{"sync", "backup", "reuse"});
+    CLI::App* command = program.add_subcommand(
+        "compare", "Several policies on one problem and one straggler pattern: a table of what each came to");
+    command->add_option("--policies", *policies, "list, each with a quorum of its own if wanted, as reuse@4")
+        ->delimiter(',')
+        ->type_name("P1,P2,...")
+        ->capture_default_str();
+    add_run_options(*command, *options);
+    command->remove_option(command->get_option("--policy"));
+    command->footer("Stops each at equal time (--time-limit) or equal applied examples (--epochs), and evaluates\n"
+                    "afterwards, so that evaluating takes no time from training.\n\nExamples:\n"
+                    "  lategrad compare --policies sync,backup,reuse --workers 8 --time-limit 30 --straggle exp:20ms\n"
+                    "  lategrad compare --policies backup,reuse,reuse@4 --workers 8 --partition label --straggle slow:2,4\n");
+    command->callback([policies, options, &chosen] { chosen = [policies, options] { return compare(*policies, *options); }; });
+}
+
+} // namespace lategrad

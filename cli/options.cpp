@@ -1,0 +1,238 @@
+#include "cli/options.h"
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <toml++/toml.h>
+
+#include "lategrad/codec/codec.h"
+#include "lategrad/core/error.h"
+
+namespace lategrad {
+namespace {
+
+void require(bool good, std::string message) {
+    if (!good) throw InputError(std::move(message));
+}
+
+/// A TOML string.
+std::string quoted(const std::string& text) {
+    std::string out = "\"";
+    for (const char c : text) {
+        if (c == '"' || c == '\\') out += '\\';
+        out += c;
+    }
+    return out + "\"";
+}
+
+std::string as_argument(const toml::node& value, const std::string& where) {
+    if (const auto* text = value.as_string()) return text->get();
+    if (const auto* integer = value.as_integer()) return std::to_string(integer->get());
+    if (const auto* number = value.as_floating_point()) return fmt::format("{}", number->get());
+    throw InputError(where + ": expected a string, a number or a boolean");
+}
+
+} // namespace
+
+void add_run_options(CLI::App& command, RunOptions& o) {
+    const auto add = [&](const char* group, const char* name, auto& value, const char* help) {
+        return command.add_option(name, value, help)
+            ->group(group)
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+            ->capture_default_str();
+    };
+    const auto flag = [&](const char* group, const char* name, bool& value, const char* help) {
+        command.add_flag(name, value, help)->group(group);
+    };
+    constexpr const char* kProblem = "Problem";
+    add(kProblem, "--model", o.model, "lenet, mlp, mlp:H1,H2,..., logistic, ridge[:ETA], or a TorchScript file NET.pt")
+        ->type_name("MODEL");
+    add(kProblem, "--data", o.data, "fashion-mnist, mnist, mnist-t10k, or ARRAYS.safetensors with x, y (x_test, y_test)")
+        ->type_name("DATA");
+    add(kProblem, "--data-dir", o.data_dir, "folder of IDX files, gzipped or not")->type_name("DIR");
+    add(kProblem, "--partition", o.partition, "who holds which examples: iid, contiguous, label, dirichlet:A, shared")
+        ->type_name("HOW");
+    add(kProblem, "--batch-size", o.batch_size, "global; each of n workers takes 1/n")->type_name("B");
+    add(kProblem, "--seed", o.seed, "of everything random in the run");
+
+    constexpr const char* kPolicy = "Who is waited for";
+    add(kPolicy, "--workers", o.workers, "threads here; under mpirun, all ranks but the server's")->type_name("N");
+    add(kPolicy, "--wait-for", o.wait_for, "k: an update waits for the k fastest; default three quarters of the workers")
+        ->type_name("K");
+    add(kPolicy, "--policy", o.policy, "sync, backup, reuse, kasync, async or ssp:BOUND (docs/policies.md)")
+        ->type_name("POLICY");
+    add(kPolicy, "--late-weight", o.late_weight, "one, inverse, sqrt, exp:BETA or span")->type_name("WEIGHT");
+    add(kPolicy, "--normalize", o.normalize, "divide by the batches of: workers, quorum or weights; default the policy's")
+        ->type_name("WHAT");
+    add(kPolicy, "--staleness-max", o.staleness_max, "drop gradients that are staler")->type_name("UPDATES");
+    flag(kPolicy, "--cancel-late", o.cancel_late, "backup: late workers give up their gradient at each update");
+    add(kPolicy, "--straggle", o.straggle,
+        "inject stragglers: none, exp:MEAN, shifted-exp:SHIFT,MEAN, pareto:SHAPE,SCALE, slow:COUNT,FACTOR, "
+        "bimodal:PROBABILITY,FACTOR, trace:FILE.csv; times as 20ms")
+        ->type_name("SPEC");
+
+    constexpr const char* kOptimizer = "Optimizer";
+    add(kOptimizer, "--optimizer", o.optimizer, "sgd, adam or adamw, on the server");
+    add(kOptimizer, "--lr", o.lr, "learning rate");
+    add(kOptimizer, "--momentum", o.momentum, "sgd");
+    flag(kOptimizer, "--nesterov", o.nesterov, "sgd: Nesterov's momentum");
+    add(kOptimizer, "--weight-decay", o.weight_decay, "L2 (sgd, adam), decoupled (adamw)");
+    add(kOptimizer, "--lr-schedule", o.lr_schedule,
+        "constant, step:EPOCHS,FACTOR or cosine[:FINAL], each with +warmup:EPOCHS; epochs of applied examples")
+        ->type_name("SCHEDULE");
+    add(kOptimizer, "--codec", o.codec, "encoding of gradients: none");
+
+    constexpr const char* kEnd = "When it ends (the first of these; default --epochs 5)";
+    add(kEnd, "--updates", o.updates, "versions")->type_name("N");
+    add(kEnd, "--epochs", o.epochs, "applied examples over training examples")->type_name("E");
+    add(kEnd, "--time-limit", o.time_limit, "seconds, or with a unit: 90, 1.5m")->type_name("TIME");
+    add(kEnd, "--target-accuracy", o.target_accuracy, "on the test part, 0 to 1")->type_name("A");
+
+    constexpr const char* kRun = "Run";
+    add(kRun, "--eval-every", o.eval_every, "updates between evaluations; default an epoch's worth")->type_name("UPDATES");
+    add(kRun, "--threads", o.threads, "libtorch's intra-op threads per worker");
+    add(kRun, "--device", o.device, "cpu");
+    add(kRun, "--out", o.out, "run folder; default runs/TIME-MODEL-POLICY")->type_name("DIR");
+    flag(kRun, "--quiet", o.quiet, "no progress and no summary on standard error");
+    flag(kRun, "--json", o.json, "the summary as JSON, as the last thing on standard output");
+    command.add_option("--config", "read options from a TOML file; those on the command line win")
+        ->group(kRun)
+        ->type_name("FILE.toml");
+}
+
+std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments) {
+    std::vector<std::string> expanded;
+    std::vector<std::string> rest;
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        std::string file;
+        if (arguments[i] == "--config" && i + 1 < arguments.size()) file = arguments[++i];
+        else if (arguments[i].starts_with("--config=")) file = arguments[i].substr(9);
+        if (file.empty()) {
+            rest.push_back(arguments[i]);
+            continue;
+        }
+        toml::table table;
+        try {
+            table = toml::parse_file(file);
+        } catch (const toml::parse_error& error) {
+            const auto line = error.source().begin.line;
+            throw InputError(line ? fmt::format("--config {}:{}: {}", file, line, error.description())
+                                  : fmt::format("--config {}: {}", file, error.description()));
+        }
+        for (const auto& [key, value] : table) {
+            const std::string where = fmt::format("--config {}:{}: {}", file, value.source().begin.line, key.str());
+            const std::string name = "--" + std::string(key.str());
+            const CLI::Option* option = command.get_option_no_throw(name);
+            require(option && name != "--config", where + ": there is no such option");
+            if (const auto* truth = value.as_boolean()) {
+                require(option->get_items_expected_max() == 0, where + ": expected a value, not a boolean");
+                if (truth->get()) expanded.push_back(name);
+            } else {
+                require(option->get_items_expected_max() > 0, where + ": expected true or false");
+                expanded.push_back(name + "=" + as_argument(value, where));
+            }
+        }
+    }
+    expanded.insert(expanded.end(), rest.begin(), rest.end());
+    return expanded;
+}
+
+std::string to_toml(const RunOptions& o) {
+    std::string out = "# All options of this run, resolved. Run it again: lategrad train --config config.toml\n";
+    const auto text = [&](const char* key, const std::string& value) { out += fmt::format("{} = {}\n", key, quoted(value)); };
+    const auto plain = [&](const char* key, const auto& value) { out += fmt::format("{} = {}\n", key, value); };
+    text("model", o.model);
+    text("data", o.data);
+    if (!o.data_dir.empty()) text("data-dir", o.data_dir);
+    text("partition", o.partition);
+    plain("batch-size", o.batch_size);
+    plain("seed", o.seed);
+    plain("workers", o.workers);
+    plain("wait-for", o.wait_for);
+    text("policy", o.policy);
+    text("late-weight", o.late_weight);
+    if (!o.normalize.empty()) text("normalize", o.normalize);
+    if (o.staleness_max) plain("staleness-max", *o.staleness_max);
+    plain("cancel-late", o.cancel_late);
+    text("straggle", o.straggle);
+    text("optimizer", o.optimizer);
+    plain("lr", o.lr);
+    plain("momentum", o.momentum);
+    plain("nesterov", o.nesterov);
+    plain("weight-decay", o.weight_decay);
+    text("lr-schedule", o.lr_schedule);
+    text("codec", o.codec);
+    if (o.updates) plain("updates", *o.updates);
+    if (o.epochs) plain("epochs", *o.epochs);
+    if (!o.time_limit.empty()) text("time-limit", o.time_limit);
+    if (o.target_accuracy) plain("target-accuracy", *o.target_accuracy);
+    plain("eval-every", o.eval_every);
+    plain("threads", o.threads);
+    text("device", o.device);
+    return out;
+}
+
+RunOptions options_from_toml(const std::filesystem::path& file) {
+    RunOptions options;
+    CLI::App command;
+    add_run_options(command, options);
+    auto arguments = expand_config(command, {"--config", file.string()});
+    std::reverse(arguments.begin(), arguments.end()); // CLI11 takes them from the back
+    try {
+        command.parse(arguments);
+    } catch (const CLI::ParseError& error) {
+        throw InputError(fmt::format("{}: {}", file.string(), error.what()));
+    }
+    return options;
+}
+
+Job resolve(const RunOptions& given) {
+    Job job;
+    job.options = given;
+    RunOptions& o = job.options;
+
+    require(o.workers >= 1, "--workers 0: at least one worker is needed");
+    if (o.wait_for == 0) o.wait_for = (3 * o.workers + 3) / 4;
+    require(o.wait_for <= o.workers, fmt::format("--wait-for {}: there are only {} workers (--workers)", o.wait_for, o.workers));
+    require(o.batch_size >= o.workers,
+            fmt::format("--batch-size {}: smaller than the {} workers, who take an equal share each", o.batch_size, o.workers));
+    require(std::isfinite(o.lr) && o.lr > 0, fmt::format("--lr {}: expected a number above 0", o.lr));
+    require(o.threads >= 1, fmt::format("--threads {}: expected 1 or more", o.threads));
+    require(o.device == "cpu", fmt::format("--device {}: this version computes on cpu", o.device));
+    require(!o.epochs || (std::isfinite(*o.epochs) && *o.epochs > 0), "--epochs: expected a number above 0");
+    require(!o.updates || *o.updates > 0, "--updates 0: expected 1 or more");
+    require(!o.target_accuracy || (*o.target_accuracy > 0 && *o.target_accuracy <= 1),
+            "--target-accuracy: expected a number above 0 and at most 1, as 0.85");
+
+    job.model = ModelSpec::parse(o.model);
+    job.data = {.data = o.data, .data_dir = o.data_dir, .seed = o.seed};
+    job.partition = Partition::parse(o.partition);
+    job.policy.parse_kind(o.policy);
+    job.policy.wait_for = o.wait_for;
+    job.policy.cancel_late = o.cancel_late;
+    job.policy.late_weight = LateWeight::parse(o.late_weight);
+    if (!o.normalize.empty()) job.policy.parse_normalize(o.normalize);
+    job.policy.staleness_max = o.staleness_max;
+    make_policy(job.policy); // for its checks
+    make_codec(o.codec);
+    job.optimizer = {.kind = o.optimizer, .momentum = o.momentum, .nesterov = o.nesterov, .weight_decay = o.weight_decay};
+    make_optimizer(job.optimizer, 1);
+    job.schedule = Schedule::parse(o.lr_schedule);
+    job.straggle = StraggleModel::parse(o.straggle, o.seed);
+    require(job.straggle.slow_count() <= o.workers,
+            fmt::format("--straggle {}: there are only {} workers (--workers)", o.straggle, o.workers));
+    if (!o.time_limit.empty()) {
+        job.time_limit = parse_duration(o.time_limit, "--time-limit", true);
+        require(*job.time_limit > Duration::zero(), fmt::format("--time-limit {}: expected more than 0", o.time_limit));
+    }
+    if (!o.updates && !o.epochs && !job.time_limit && !o.target_accuracy) o.epochs = 5;
+    require(!job.schedule.needs_end() || o.updates || o.epochs,
+            fmt::format("--lr-schedule {}: needs an end, --epochs or --updates", o.lr_schedule));
+    return job;
+}
+
+} // namespace lategrad

@@ -1,0 +1,91 @@
+/// The options that train, compare, evaluate and replay share: read once, from the command line and from TOML, validated
+/// once, and written back whole to the run folder.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lategrad/data/dataset.h"
+#include "lategrad/data/partition.h"
+#include "lategrad/optim/optimizer.h"
+#include "lategrad/optim/schedule.h"
+#include "lategrad/policy/policy.h"
+#include "lategrad/torch/model.h"
+#include "lategrad/worker/straggle.h"
+
+namespace CLI {
+class App;
+}
+
+namespace lategrad {
+
+/// As the user gave them; defaults where not. Every field is an option of the same name, with dashes.
+struct RunOptions {
+    std::string model = "lenet";
+    std::string data = "fashion-mnist";
+    std::string data_dir;
+    std::string partition = "iid";
+    std::size_t workers = 4;
+    std::size_t wait_for = 0; ///< 0: three quarters of the workers, rounded up
+    bool cancel_late = false;
+    std::string policy = "reuse";
+    std::string late_weight = "one";
+    std::string normalize; ///< empty: the policy's own
+    std::optional<std::uint64_t> staleness_max;
+    std::size_t batch_size = 256;
+    std::string optimizer = "sgd";
+    double lr = 0.05;
+    double momentum = 0;
+    bool nesterov = false;
+    double weight_decay = 0;
+    std::string lr_schedule = "constant";
+    std::string codec = "none";
+    std::string straggle = "none";
+    std::uint64_t seed = 1;
+    std::optional<std::uint64_t> updates;
+    std::optional<double> epochs;
+    std::string time_limit;
+    std::optional<double> target_accuracy;
+    std::uint64_t eval_every = 0; ///< updates; 0: once in an epoch's worth of examples
+    int threads = 1;              ///< of libtorch, per worker
+    std::string device = "cpu";
+
+    // Of one command, not of the run: not written to its folder.
+    std::string out;
+    bool quiet = false;
+    bool json = false;
+};
+
+/// Declares them on a command. `workers_option` is false where the launcher decides how many there are.
+void add_run_options(CLI::App& command, RunOptions& options);
+
+/// The arguments with those of every `--config FILE.toml` put in front, so that the command line wins.
+/// Throws InputError naming the file and the line.
+std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments);
+
+/// All options, resolved, as TOML that `--config` reads back.
+std::string to_toml(const RunOptions& options);
+
+/// The options of config.toml in a run folder. Throws InputError naming the file.
+RunOptions options_from_toml(const std::filesystem::path& file);
+
+/// What the options mean: parsed, checked against each other.
+struct Job {
+    RunOptions options; ///< with what was left open filled in
+    ModelSpec model;
+    DataOptions data;
+    Partition partition;
+    PolicyOptions policy;
+    OptimizerOptions optimizer;
+    Schedule schedule;
+    StraggleModel straggle;
+    std::optional<Duration> time_limit;
+};
+
+/// Throws InputError naming the option, what is wrong with it and what would be right.
+Job resolve(const RunOptions& options);
+
+} // namespace lategrad

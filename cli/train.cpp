@@ -1,0 +1,143 @@
+/// lategrad train: the main job, in threads or over MPI.
+#include <unistd.h>
+
+#include <cstdio>
+#include <exception>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/recorder.h"
+#include "cli/signals.h"
+#include "cli/training.h"
+#include "lategrad/core/error.h"
+#include "lategrad/torch/fingerprint.h"
+#include "lategrad/transport/mpi.h"
+#include "lategrad/transport/mpi_launch.h"
+
+namespace lategrad {
+namespace {
+
+/// How long the end of an MPI run waits for a peer that does not answer.
+constexpr Duration kPatience = std::chrono::seconds(5);
+
+int exit_status(Outcome outcome) {
+    switch (outcome) {
+    case Outcome::updates:
+    case Outcome::epochs:
+    case Outcome::time_limit:
+    case Outcome::target_accuracy: return 0;
+    case Outcome::running:
+    case Outcome::interrupted:
+    case Outcome::no_workers:
+    case Outcome::diverged: break;
+    }
+    return 1;
+}
+
+void warn_of_surprises(const Problem& problem, bool threads) {
+    if (reference_blas()) {
+        spdlog::warn("libtorch computes on the reference BLAS, about 3 times slower: apt-get install libopenblas0-openmp");
+    }
+    if (threads && problem.job.options.workers > 1 && problem.model->draws_random_numbers()) {
+        spdlog::warn("--model {}: draws random numbers (dropout) from a generator that threads share; this run cannot be "
+                     "repeated or replayed; one process per worker (mpirun) can",
+                     problem.job.options.model);
+    }
+}
+
+std::filesystem::path run_path(const RunOptions& o) {
+    return o.out.empty() ? new_run_path(o.model, o.policy) : std::filesystem::path(o.out);
+}
+
+/// The server's side of a recorded run, shown as the options say.
+int serve_recorded(const Problem& problem, Signals& signals, const std::string& transport,
+                   const std::function<Trained(const RunHooks&)>& train) {
+    const RunOptions& o = problem.job.options;
+    Recorder recorder(problem, run_path(o), transport, !o.quiet);
+    RunHooks hooks = recorder.hooks();
+    hooks.stop_with = [&](std::function<void()> stop) { signals.on_first(std::move(stop)); };
+    const Trained trained = train(hooks);
+    const Summary& summary = recorder.finish(trained);
+    if (o.json) fmt::print("{}\n", to_json(summary));
+    else if (!o.quiet) fmt::print("{}", human_summary(summary, recorder.path()));
+    if (trained.outcome == Outcome::diverged) {
+        spdlog::error("the run diverged: every worker's gradient holds a NaN or an infinity; try a smaller --lr");
+    }
+    if (trained.outcome == Outcome::no_workers) spdlog::error("the run ended early: no worker was left");
+    return exit_status(trained.outcome);
+}
+
+int train_here(const RunOptions& options) {
+    Signals signals;
+    const Problem problem = make_problem(resolve(options));
+    warn_of_surprises(problem, true);
+    return serve_recorded(problem, signals, "threads",
+                          [&](const RunHooks& hooks) { return train_in_threads(problem, hooks); });
+}
+
+int train_over_mpi(RunOptions options, bool workers_given) {
+    Signals signals;
+    const auto session = open_mpi_session();
+    if (session->size() < 2) {
+        throw InputError("one process alone: rank 0 serves and the others work, so start two or more, as mpirun -n 9");
+    }
+    const std::size_t workers = session->size() - 1;
+    if (workers_given && options.workers != workers) {
+        throw InputError(fmt::format("--workers {}: {} processes were started, which are a server and {} workers",
+                                     options.workers, session->size(), workers));
+    }
+    options.workers = workers;
+
+    const SteadyClock clock;
+    // Two payloads per worker: one held, one arriving.
+    const auto transport = session->make_transport(clock, {.payloads_max = 2 * workers});
+    int status = 1;
+    try {
+        const Problem problem = make_problem(resolve(options));
+        if (session->rank() == 0) {
+            warn_of_surprises(problem, false);
+            status = serve_recorded(problem, signals, session->library(),
+                                    [&](const RunHooks& hooks) { return serve(problem, *transport, clock, hooks); });
+        } else {
+            work(problem, WorkerId{static_cast<std::uint32_t>(session->rank() - 1)}, *transport, clock);
+            status = 0;
+        }
+    } catch (const InputError& error) { // the same in every process: rank 0 says it
+        if (session->rank() == 0) fmt::print(stderr, "lategrad: {}\n", error.what());
+        status = 2;
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "lategrad: rank {}: {}\n", session->rank(), error.what());
+    }
+    transport->shutdown(clock.now() + kPatience);
+    std::fflush(nullptr);
+    if (!session->finish(transport->clean(), kPatience)) _exit(status);
+    return status;
+}
+
+} // namespace
+
+void add_train(CLI::App& program, Command& chosen) {
+    auto options = std::make_shared<RunOptions>();
+    CLI::App* command = program.add_subcommand(
+        "train", "Train in threads here; under mpirun or srun with several processes, rank 0 serves and the others work");
+    add_run_options(*command, *options);
+    command->footer("Examples:\n"
+                    "  lategrad train --workers 8 --wait-for 6 --straggle exp:20ms --epochs 5\n"
+                    "  lategrad train --model mlp:300,100 --data arrays.safetensors --policy ssp:3\n"
+                    "  lategrad train --config runs/20260101-120000-lenet-reuse/config.toml --lr 0.02\n"
+                    "  mpirun -n 9 lategrad train --model net.pt --policy reuse --wait-for 6\n");
+    command->callback([command, options, &chosen] {
+        chosen = [command, options] {
+            const auto processes = mpi_launched_size();
+            if (!processes || *processes < 2) return train_here(*options);
+            return train_over_mpi(*options, command->get_option("--workers")->count() > 0);
+        };
+    });
+}
+
+} // namespace lategrad

@@ -1,0 +1,186 @@
+#include "cli/training.h"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "lategrad/codec/codec.h"
+#include "lategrad/core/error.h"
+#include "lategrad/core/random.h"
+#include "lategrad/data/batcher.h"
+#include "lategrad/runtime/gradient_thread.h"
+#include "lategrad/runtime/job_thread.h"
+#include "lategrad/runtime/node_loop.h"
+#include "lategrad/server/server.h"
+#include "lategrad/torch/evaluator.h"
+#include "lategrad/torch/torch_gradient_source.h"
+#include "lategrad/transport/in_process.h"
+#include "lategrad/worker/worker.h"
+
+namespace lategrad {
+namespace {
+
+constexpr Duration kShutdown = std::chrono::seconds(10);
+
+std::size_t cores() {
+    return std::max(1u, std::thread::hardware_concurrency());
+}
+
+} // namespace
+
+Problem make_problem(const Job& job) {
+    Problem problem;
+    problem.job = job;
+    problem.data = load_data(job.data);
+    RunOptions& o = problem.job.options;
+    problem.model = make_model(job.model, *problem.data.train, o.seed);
+    problem.parts = divide(*problem.data.train, job.partition, o.workers, o.seed);
+    problem.batches = batch_shares(o.batch_size, o.workers);
+    problem.run = RandomStream(o.seed, Purpose::model, {o.workers, o.batch_size, problem.model->size()})();
+    if (o.eval_every == 0) {
+        // Once in an epoch's worth of examples, and a few times in a run that is shorter.
+        o.eval_every = std::max<std::size_t>(1, problem.data.train->size() / o.batch_size);
+        if (o.updates) o.eval_every = std::min(o.eval_every, std::max<std::uint64_t>(1, *o.updates / 5));
+    }
+    return problem;
+}
+
+Trained serve(const Problem& problem, Transport& transport, const Clock& clock, const RunHooks& hooks) {
+    const Job& job = problem.job;
+    const RunOptions& o = job.options;
+    const Model& model = *problem.model;
+
+    const auto codec = make_codec(o.codec);
+    const auto optimizer = make_optimizer(job.optimizer, model.trainable());
+    // Each worker may be sent another version; one is current, one being written, and some wait for their evaluation.
+    const std::size_t snapshots = hooks.evaluate == EvaluationThread::When::after ? hooks.snapshots_max : 2;
+    const std::size_t bytes = model.size() * sizeof(float);
+    BufferPool versions((o.workers + 2 + snapshots) * (bytes + (std::size_t{2} << 20)));
+    Buffer initial = versions.lease(bytes);
+    model.initial_parameters(initial.floats());
+
+    Server server({.workers = o.workers,
+                   .run = problem.run,
+                   .learning_rate = o.lr,
+                   .schedule = job.schedule,
+                   .epoch_examples = problem.data.train->size(),
+                   .trainable = model.trainable(),
+                   .size = model.size(),
+                   .updates = o.updates,
+                   .epochs = o.epochs,
+                   .time_limit = job.time_limit,
+                   .target_accuracy = o.target_accuracy,
+                   .eval_every = o.eval_every},
+                  make_policy(job.policy), *codec, *optimizer, std::move(initial), versions);
+
+    Mailbox mailbox(transport);
+    TorchEvaluator evaluator(job.model, *problem.data.train, o.threads);
+    const Dataset& test = *problem.data.test;
+    EvaluationThread evaluation(
+        hooks.evaluate, std::max<std::size_t>(2, hooks.snapshots_max),
+        [&](const Snapshot& snapshot) {
+            const auto score = evaluator.evaluate(snapshot.params.floats(), test);
+            return Evaluation{.version = snapshot.version,
+                              .at = snapshot.at,
+                              .examples_applied = snapshot.examples_applied,
+                              .loss = score->loss,
+                              .accuracy = score->accuracy};
+        },
+        [&](const Evaluation& result) { mailbox.post(EvaluationDone{result}); });
+
+    ThreadPool pool(cores());
+    JobThread<UpdateTask*> updates([&](UpdateTask*& task) {
+        task->run(pool);
+        mailbox.post(UpdateDone{});
+    });
+    NodeLoop loop(server, transport, clock, mailbox,
+                  {.start_update = [&](UpdateTask& task) { updates.start(&task); },
+                   .evaluate = [&](const Snapshot& snapshot) { evaluation.submit(snapshot); },
+                   .tell = hooks.tell,
+                   .validate = [&](const Message& message) {
+                       return codec->validate({message.payload.data(), message.payload.bytes()}, model.size());
+                   }});
+    if (hooks.stop_with) hooks.stop_with([&mailbox] { mailbox.post(StopRequested{}); });
+    loop.run();
+    if (hooks.stop_with) hooks.stop_with({});
+    transport.shutdown(clock.now() + kShutdown);
+
+    evaluation.finish();
+    std::vector<Event> late;
+    mailbox.take(late);
+    for (const Event& event : late) loop.handle(event);
+
+    CHECK(server.totals().adds_up() && server.totals().open == 0);
+    const auto parameters = server.parameters().floats();
+    return {.version = server.version(),
+            .parameters = {parameters.begin(), parameters.end()},
+            .ledger = server.totals(),
+            .outcome = server.outcome(),
+            .seconds = seconds(server.ended_at()),
+            .bytes_received = server.bytes_received(),
+            .bytes_sent = server.bytes_sent()};
+}
+
+void work(const Problem& problem, WorkerId worker, Transport& transport, const Clock& clock) {
+    const Job& job = problem.job;
+    const RunOptions& o = job.options;
+    const std::size_t size = problem.model->size();
+    const std::uint32_t examples = problem.batches[worker.value()];
+
+    const auto codec = make_codec(o.codec);
+    BufferPool gradients(Worker::kGradientBuffers * (size * sizeof(float) + (std::size_t{2} << 20)));
+    Worker node({.worker = worker, .examples = examples, .run = problem.run, .size = size}, *codec, gradients);
+    const auto source = make_gradient_source(job.model, *problem.data.train, o.threads, o.seed + worker.value());
+
+    Mailbox mailbox(transport);
+    GradientThread thread(worker, o.workers,
+                          Batcher(problem.data.train, problem.parts[worker.value()], examples, o.seed, worker), *source,
+                          job.straggle, mailbox);
+    NodeLoop loop(node, transport, clock, mailbox,
+                  {.start_compute = [&](const ComputeJob& compute) { thread.start(compute); },
+                   .cancel_compute = [&] { thread.cancel(); }});
+    loop.run();
+    transport.shutdown(clock.now() + kShutdown);
+    if (thread.failure()) std::rethrow_exception(thread.failure());
+}
+
+Trained train_in_threads(const Problem& problem, const RunHooks& hooks) {
+    const std::size_t n = problem.job.options.workers;
+    const SteadyClock clock;
+    InProcessHub hub(n, clock);
+    std::mutex mutex;
+    std::exception_ptr failure;
+    std::function<void()> stop; // what asks the server for the end, while there is one
+    std::vector<std::jthread> workers;
+    for (std::uint32_t i = 0; i < n; ++i) {
+        workers.emplace_back([&, i, end = hub.endpoint(Peer{i + 1})] {
+            try {
+                work(problem, WorkerId{i}, *end, clock);
+            } catch (...) {
+                const std::lock_guard lock(mutex);
+                if (!failure) failure = std::current_exception();
+                if (stop) stop();
+            }
+        });
+    }
+    RunHooks with_stop = hooks;
+    with_stop.stop_with = [&](const std::function<void()>& ask) {
+        if (hooks.stop_with) hooks.stop_with(ask);
+        const std::lock_guard lock(mutex);
+        stop = ask;
+        if (stop && failure) stop();
+    };
+    Trained trained;
+    {
+        const auto end = hub.endpoint(kServerPeer); // whatever happens to the server, its workers see it go
+        trained = serve(problem, *end, clock, with_stop);
+    }
+    for (std::jthread& worker : workers) worker.join();
+    if (failure) std::rethrow_exception(failure);
+    return trained;
+}
+
+} // namespace lategrad

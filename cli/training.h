@@ -1,0 +1,62 @@
+/// Assembles a training run out of the library's parts: server and workers as threads of this process, or this process
+/// as one of them under MPI.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "cli/options.h"
+#include "lategrad/core/buffer.h"
+#include "lategrad/node/run_event.h"
+#include "lategrad/runtime/evaluation_thread.h"
+#include "lategrad/runtime/mailbox.h"
+#include "lategrad/server/ledger.h"
+#include "lategrad/transport/clock.h"
+#include "lategrad/transport/transport.h"
+
+namespace lategrad {
+
+/// What every node of a run is made from; the same in every process.
+struct Problem {
+    Job job;
+    DataSplit data;
+    std::unique_ptr<Model> model;
+    std::vector<std::vector<std::uint32_t>> parts; ///< by worker
+    std::vector<std::uint32_t> batches;            ///< by worker
+    std::uint64_t run = 0;                         ///< names the run on the wire
+};
+
+/// Loads the data, makes the model. Throws InputError.
+Problem make_problem(const Job& job);
+
+/// What a run tells and is told.
+struct RunHooks {
+    std::function<void(const RunEvent&)> tell;
+    EvaluationThread::When evaluate = EvaluationThread::When::beside;
+    std::size_t snapshots_max = 256; ///< When::after: how many versions are kept
+    /// Called once with a function that asks for the run's end, from any thread; and once with an empty one after it.
+    std::function<void(std::function<void()>)> stop_with;
+};
+
+struct Trained {
+    Version version;
+    std::vector<float> parameters; ///< of that version
+    LedgerTotals ledger;
+    Outcome outcome = Outcome::running;
+    double seconds = 0; ///< until the run's end; goodbyes and evaluations after it do not count
+    std::uint64_t bytes_received = 0, bytes_sent = 0;
+};
+
+/// The server's side over any transport. Returns when the run has ended and every evaluation is made.
+Trained serve(const Problem& problem, Transport& transport, const Clock& clock, const RunHooks& hooks);
+
+/// A worker's side over any transport. Returns when the server has said stop or is gone; throws what went wrong in its
+/// computations.
+void work(const Problem& problem, WorkerId worker, Transport& transport, const Clock& clock);
+
+/// All in this process.
+Trained train_in_threads(const Problem& problem, const RunHooks& hooks);
+
+} // namespace lategrad

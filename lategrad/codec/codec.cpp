@@ -1,0 +1,15 @@
+#include "lategrad/codec/codec.h"
+
+#include <fmt/format.h>
+
+#include "lategrad/codec/raw.h"
+#include "lategrad/core/error.h"
+
+namespace lategrad {
+
+std::unique_ptr<Codec> make_codec(std::string_view spec) {
+    if (spec == "none") return std::make_unique<RawCodec>();
+    throw InputError(fmt::format("--codec '{}': unknown codec; there is: none", spec));
+}
+
+} // namespace lategrad

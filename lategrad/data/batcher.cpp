@@ -1,0 +1,50 @@
+#include "lategrad/data/batcher.h"
+
+#include <algorithm>
+#include <span>
+
+#include "lategrad/core/error.h"
+#include "lategrad/core/random.h"
+
+namespace lategrad {
+
+Batcher::Batcher(std::shared_ptr<const Dataset> data, std::vector<std::uint32_t> part, std::size_t batch_size,
+                 std::uint64_t seed, WorkerId worker)
+    : data_(std::move(data)),
+      part_(std::move(part)),
+      batch_size_(batch_size),
+      seed_(seed),
+      worker_(worker),
+      indices_(batch_size) {
+    CHECK(!part_.empty() && batch_size_ > 0);
+}
+
+void Batcher::draw(Step step, Batch& out) {
+    std::uint64_t position = step.value() * batch_size_; // in the sequence of all epochs
+    for (std::size_t filled = 0; filled < batch_size_;) {
+        enter_epoch(position / part_.size());
+        const std::size_t offset = position % part_.size();
+        const std::size_t count = std::min(batch_size_ - filled, part_.size() - offset);
+        std::copy_n(order_.begin() + static_cast<std::ptrdiff_t>(offset), count,
+                    indices_.begin() + static_cast<std::ptrdiff_t>(filled));
+        filled += count;
+        position += count;
+    }
+    data_->gather(indices_, out);
+}
+
+void Batcher::enter_epoch(std::uint64_t epoch) {
+    if (epoch == epoch_) return;
+    order_ = part_; // an epoch's order does not depend on the one before
+    RandomStream(seed_, Purpose::data, {worker_.value(), epoch}).shuffle(std::span(order_));
+    epoch_ = epoch;
+}
+
+std::vector<std::uint32_t> batch_shares(std::size_t batch_size, std::size_t workers) {
+    CHECK(workers > 0 && workers <= batch_size);
+    std::vector<std::uint32_t> shares(workers, static_cast<std::uint32_t>(batch_size / workers));
+    for (std::size_t i = 0; i < batch_size % workers; ++i) ++shares[i];
+    return shares;
+}
+
+} // namespace lategrad

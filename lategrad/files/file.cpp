@@ -1,0 +1,129 @@
+#include "lategrad/files/file.h"
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "lategrad/core/error.h"
+#include "lategrad/files/descriptor.h"
+
+namespace lategrad {
+namespace {
+
+using Path = std::filesystem::path;
+using Bytes = std::vector<std::byte>;
+
+constexpr std::size_t kChunkBytes = std::size_t{256} << 10;
+
+void append(Bytes& bytes, std::span<const std::byte> more, std::size_t bytes_max, const Path& path) {
+    if (more.size() > bytes_max - bytes.size())
+        throw InputError(fmt::format("{}: longer than {} bytes, the limit for such a file", path.string(), bytes_max));
+    bytes.insert(bytes.end(), more.begin(), more.end());
+}
+
+/// zlib's decompressor for the gzip format.
+class Inflater {
+  public:
+    Inflater() { CHECK(::inflateInit2(&stream_, MAX_WBITS + 16) == Z_OK); }
+    ~Inflater() { ::inflateEnd(&stream_); }
+    Inflater(const Inflater&) = delete;
+    Inflater& operator=(const Inflater&) = delete;
+    z_stream* operator->() { return &stream_; }
+    z_stream* get() { return &stream_; }
+
+  private:
+    z_stream stream_{};
+};
+
+/// Decompresses what is left of `file`, of which `input`, of `chunk`, was read already.
+Bytes gunzip(const Descriptor& file, Bytes& chunk, std::size_t input, std::size_t bytes_max, const Path& path) {
+    Inflater inflater;
+    Bytes bytes, output(kChunkBytes);
+    std::size_t offset = 0;    // of the chunk in the compressed file
+    bool member_ended = false; // a gzip file is one or several members
+    for (; input > 0; offset += input, input = read_up_to(file, chunk, path)) {
+        inflater->next_in = reinterpret_cast<Bytef*>(chunk.data());
+        inflater->avail_in = static_cast<uInt>(input);
+        do {
+            if (member_ended) ::inflateReset(inflater.get());
+            inflater->next_out = reinterpret_cast<Bytef*>(output.data());
+            inflater->avail_out = static_cast<uInt>(output.size());
+            const int result = ::inflate(inflater.get(), Z_NO_FLUSH);
+            const bool needs_input = result == Z_BUF_ERROR && inflater->avail_in == 0;
+            if (result != Z_OK && result != Z_STREAM_END && !needs_input)
+                throw InputError(fmt::format("{}: damaged gzip data near offset {}{}{}", path.string(),
+                                             offset + input - inflater->avail_in, inflater->msg ? ": " : "",
+                                             inflater->msg ? inflater->msg : ""));
+            append(bytes, std::span(output).first(output.size() - inflater->avail_out), bytes_max, path);
+            member_ended = result == Z_STREAM_END;
+        } while (inflater->avail_in > 0 || (!member_ended && inflater->avail_out == 0));
+    }
+    if (!member_ended) throw InputError(fmt::format("{}: truncated: gzip data ends at {}", path.string(), offset));
+    return bytes;
+}
+
+/// Why a file was not written, and what to do.
+EnvironmentError write_error(const Path& path, int error) {
+    const char* advice = error == ENOSPC || error == EDQUOT ? "free space there or choose another folder"
+                                                            : "check that the folder exists and may be written to";
+    return EnvironmentError(fmt::format("cannot write {}: {}; {}", path.string(), error_text(error), advice));
+}
+
+void write_all(const Descriptor& file, std::span<const std::byte> bytes, const Path& path) {
+    while (!bytes.empty()) {
+        const ssize_t wrote = ::write(file.number(), bytes.data(), bytes.size());
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote < 0) throw write_error(path, errno);
+        bytes = bytes.subspan(static_cast<std::size_t>(wrote));
+    }
+}
+
+/// Makes a rename in `folder` last. Some file systems cannot sync folders and say EINVAL.
+void sync_folder(const Path& folder) {
+    const Descriptor file(::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (file.number() < 0 || (::fsync(file.number()) != 0 && errno != EINVAL)) throw write_error(folder, errno);
+}
+
+} // namespace
+
+Bytes read_file(const Path& path, std::size_t bytes_max) {
+    const Descriptor file = open_to_read(path);
+    Bytes chunk(kChunkBytes);
+    std::size_t got = read_up_to(file, chunk, path);
+    if (got >= 2 && chunk[0] == std::byte{0x1f} && chunk[1] == std::byte{0x8b})
+        return gunzip(file, chunk, got, bytes_max, path);
+    Bytes bytes;
+    for (; got > 0; got = read_up_to(file, chunk, path)) append(bytes, std::span(chunk).first(got), bytes_max, path);
+    return bytes;
+}
+
+void write_file_atomically(const Path& path, std::span<const std::span<const std::byte>> pieces) {
+    Path temporary = path;
+    temporary += ".tmp";
+    Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (file.number() < 0) throw write_error(path, errno);
+    try {
+        for (const auto piece : pieces) write_all(file, piece, path);
+        if (::fsync(file.number()) != 0 || !file.close()) throw write_error(path, errno);
+        if (std::rename(temporary.c_str(), path.c_str()) != 0) throw write_error(path, errno);
+    } catch (...) {
+        ::unlink(temporary.c_str());
+        throw;
+    }
+    sync_folder(path.parent_path());
+}
+
+void write_file_atomically(const Path& path, std::span<const std::byte> bytes) {
+    write_file_atomically(path, std::span<const std::span<const std::byte>>(&bytes, 1));
+}
+
+void write_file_atomically(const Path& path, std::string_view text) {
+    write_file_atomically(path, std::as_bytes(std::span(text)));
+}
+
+} // namespace lategrad

@@ -1,0 +1,61 @@
+/// A run as it is shown to the person who waits for it.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "lategrad/node/run_event.h"
+#include "lategrad/telemetry/summary.h"
+
+namespace lategrad {
+
+/// What the run ends at, whichever comes first; the time left is estimated from it.
+struct ProgressGoal {
+    std::optional<std::uint64_t> updates;
+    std::optional<double> epochs;
+    std::uint64_t epoch_examples = 0; ///< REQUIRES: > 0 with epochs
+    std::optional<Duration> time_limit;
+    std::optional<double> target_accuracy;
+};
+
+/// On a terminal one line, redrawn; elsewhere one line per evaluation. Reads no clock: time is the events'.
+class Progress {
+  public:
+    /// `out` stays the caller's and must outlive this.
+    Progress(std::FILE* out, bool terminal, ProgressGoal goal);
+
+    void tell(const RunEvent& event);
+    /// Draws the last state and ends the terminal's line. Nothing else, and nothing where nothing was drawn.
+    void finish();
+
+  private:
+    void on_update(const UpdateEvent& update);
+    std::string facts(Version version) const;
+    std::optional<double> seconds_left() const;
+    void draw();
+
+    std::FILE* out_;
+    bool terminal_;
+    ProgressGoal goal_;
+    Time now_{};
+    std::optional<Time> drawn_at_;
+    Version version_;
+    std::uint64_t updates_ = 0;
+    std::optional<Time> last_update_; ///< or the first assignment: what goes before is not training
+    double seconds_per_update_ = 0;
+    double loss_ = 0;
+    std::uint64_t examples_applied_ = 0;
+    std::uint64_t late_applied_ = 0;
+    std::optional<Evaluation> evaluation_;
+};
+
+/// True where `out` is a terminal.
+bool is_terminal(std::FILE* out);
+
+/// What a run came to, in about eight aligned lines; `folder` is named where it is not empty.
+std::string human_summary(const Summary& summary, const std::filesystem::path& folder);
+
+} // namespace lategrad

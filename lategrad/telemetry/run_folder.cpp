@@ -1,0 +1,192 @@
+#include "lategrad/telemetry/run_folder.h"
+
+#include <cctype>
+#include <cerrno>
+#include <cmath>
+#include <ctime>
+#include <system_error>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+#include <sys/statvfs.h>
+
+#include "lategrad/core/error.h"
+#include "lategrad/files/file.h"
+#include "lategrad/telemetry/json_text.h"
+
+namespace lategrad {
+namespace {
+
+using Path = std::filesystem::path;
+
+constexpr Duration kFlushInterval = std::chrono::seconds(1);
+constexpr std::size_t kPendingBytesMax = std::size_t{1} << 20;
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+std::string error_text(int error) {
+    return std::generic_category().message(error);
+}
+
+[[noreturn]] void refuse(const Path& path, std::string_view why) {
+    throw InputError(fmt::format("--out {}: {}", path.string(), why));
+}
+
+[[noreturn]] void refuse_to_overwrite(const Path& path) {
+    refuse(path, "already holds a run; choose another folder or remove it");
+}
+
+/// Removes again what was made, the newest first, unless told to keep it.
+class Undo {
+  public:
+    ~Undo() {
+        std::error_code ignored;
+        for (auto made = made_.rbegin(); made != made_.rend(); ++made) std::filesystem::remove(*made, ignored);
+    }
+    void made(Path path) { made_.push_back(std::move(path)); }
+    void keep() { made_.clear(); }
+
+  private:
+    std::vector<Path> made_;
+};
+
+/// Makes `folder`, of or above `path`.
+void make_folders(const Path& path, const Path& folder, Undo& undo) {
+    std::error_code error;
+    const auto status = std::filesystem::status(folder, error);
+    if (std::filesystem::is_directory(status)) return;
+    if (std::filesystem::exists(status)) {
+        refuse(path, fmt::format("{} is not a folder; choose another one", folder.string()));
+    }
+    const Path parent = folder.parent_path();
+    if (!parent.empty() && parent != folder) make_folders(path, parent, undo);
+    if (std::filesystem::create_directory(folder, error)) undo.made(folder); // "a/" is there as soon as "a" is
+    if (error) refuse(path, fmt::format("cannot make the folder {}: {}", folder.string(), error.message()));
+}
+
+void check_free_space(const Path& path, std::uint64_t bytes_needed) {
+    struct statvfs disk {};
+    if (::statvfs(path.c_str(), &disk) != 0) refuse(path, fmt::format("cannot be used: {}", error_text(errno)));
+    const std::uint64_t free = std::uint64_t{disk.f_bavail} * disk.f_frsize;
+    if (free >= bytes_needed + kMiB) return;
+    refuse(path, fmt::format("{} MiB free on its disk, the run needs {} MiB; choose a folder on another one",
+                             free / kMiB, (bytes_needed + 2 * kMiB - 1) / kMiB));
+}
+
+LineFile create_lines(const Path& path, Undo& undo) {
+    try {
+        LineFile file = LineFile::create(path);
+        undo.made(path);
+        return file;
+    } catch (const std::system_error& error) {
+        if (error.code() == std::errc::file_exists) refuse_to_overwrite(path.parent_path());
+        refuse(path.parent_path(), fmt::format("cannot write to it: {}", error.code().message()));
+    }
+}
+
+/// Fit for a part of a folder's name: letters, digits, '.' and '-'.
+std::string name_part(std::string text) {
+    for (char& c : text) {
+        if (!std::isalnum(static_cast<unsigned char>(c)) && c != '.') c = '-';
+    }
+    return text;
+}
+
+void append_evaluation_line(std::string& out, const Evaluation& evaluation) {
+    out += fmt::format("{{\"version\":{},\"seconds\":", evaluation.version.value());
+    append_seconds(out, evaluation.at);
+    out += fmt::format(",\"examples\":{},\"accuracy\":", evaluation.examples_applied);
+    append_number(out, evaluation.accuracy.value_or(NAN));
+    out += ",\"loss\":";
+    append_number(out, evaluation.loss);
+    out += "}\n";
+}
+
+} // namespace
+
+RunFolder::RunFolder(Path path, LineFile events, LineFile evaluations, Warn warn)
+    : path_(std::move(path)),
+      event_lines_(std::move(events)),
+      evaluation_lines_(std::move(evaluations)),
+      warn_(std::move(warn)) {
+    if (!warn_) warn_ = [](const std::string& text) { spdlog::warn("{}", text); };
+}
+
+RunFolder RunFolder::create(const Path& path, std::string_view config_toml, const FingerprintFields& fingerprint,
+                            std::uint64_t bytes_needed, Warn warn) {
+    Undo undo;
+    make_folders(path, path, undo);
+    for (const char* name : {"config.toml", "fingerprint.json", "events.jsonl", "evaluations.jsonl", "summary.json",
+                             "weights.safetensors", "trace.json"}) {
+        std::error_code error;
+        if (std::filesystem::exists(path / name, error)) refuse_to_overwrite(path);
+    }
+    check_free_space(path, bytes_needed);
+    // Of two runs that choose one folder at once, the one that makes this file has it.
+    LineFile events = create_lines(path / "events.jsonl", undo);
+    RunFolder folder(path, std::move(events), create_lines(path / "evaluations.jsonl", undo), std::move(warn));
+    try {
+        undo.made(folder.config());
+        write_file_atomically(folder.config(), config_toml);
+        undo.made(folder.fingerprint());
+        write_file_atomically(folder.fingerprint(), nlohmann::json(fingerprint).dump(2) + "\n");
+    } catch (const EnvironmentError& error) { // of a folder the user chose
+        refuse(path, error.what());
+    }
+    undo.keep();
+    return folder;
+}
+
+void RunFolder::tell(const RunEvent& event) {
+    if (damaged_) return;
+    append_json_line(event_lines_.pending(), event, dropped_);
+    event_lines_.pending() += '\n';
+
+    const auto* arrive = std::get_if<ArriveEvent>(&event.body);
+    const auto* evaluation = std::get_if<Evaluation>(&event.body);
+    if (arrive && arrive->fate == Fate::drop) {
+        dropped_.push_back({arrive->worker, arrive->step, arrive->base, arrive->reason});
+    }
+    if (std::holds_alternative<UpdateEvent>(event.body)) dropped_.clear();
+    if (evaluation) append_evaluation_line(evaluation_lines_.pending(), *evaluation);
+
+    if (evaluation || std::holds_alternative<EndEvent>(event.body) || event.at - flushed_at_ >= kFlushInterval ||
+        event_lines_.pending().size() >= kPendingBytesMax) {
+        flush(event.at);
+    }
+}
+
+void RunFolder::flush(Time now) {
+    event_lines_.flush();
+    evaluation_lines_.flush();
+    flushed_at_ = now;
+    notice_damage();
+}
+
+void RunFolder::notice_damage() {
+    const int error = event_lines_.error() != 0 ? event_lines_.error() : evaluation_lines_.error();
+    if (error == 0 || damaged_) return;
+    damaged_ = true;
+    warn_(fmt::format("{}: cannot write the run's events any more: {}; the run goes on without recording them",
+                      path_.string(), error_text(error)));
+}
+
+void RunFolder::finish(const Summary& summary) {
+    event_lines_.close();
+    evaluation_lines_.close();
+    notice_damage();
+    write_file_atomically(this->summary(), to_json(summary) + "\n");
+}
+
+Path new_run_path(std::string_view model, std::string_view policy, std::chrono::system_clock::time_point now) {
+    const std::tm local = fmt::localtime(std::chrono::system_clock::to_time_t(now));
+    const Path first = Path("runs") / fmt::format("{:%Y%m%d-%H%M%S}-{}-{}", local,
+                                                  name_part(Path(model).stem().string()), // of a file, or all of it
+                                                  name_part(std::string(policy)));
+    Path path = first;
+    for (int i = 2; std::filesystem::exists(path); ++i) path = fmt::format("{}-{}", first.string(), i);
+    return path;
+}
+
+} // namespace lategrad

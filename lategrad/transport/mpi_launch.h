@@ -1,0 +1,24 @@
+/// What can be known of MPI without MPI: which one this build has, and whether this process was started as one of many.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string_view>
+
+namespace lategrad {
+
+/// "Open MPI", "MPICH" or "none".
+std::string_view mpi_build_name();
+
+struct MpiLaunch {
+    std::string_view launcher; ///< "Open MPI's mpirun", "MPICH's mpirun" or "Slurm's srun"
+    std::size_t processes = 0;
+};
+
+/// What the environment says of who started this process: nothing where no launcher of parallel programs did.
+std::optional<MpiLaunch> mpi_launch();
+
+/// How many processes the launcher started, this one among them; nothing where there is no launcher.
+std::optional<std::size_t> mpi_launched_size();
+
+} // namespace lategrad

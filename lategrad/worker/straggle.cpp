@@ -1,0 +1,189 @@
+#include "lategrad/worker/straggle.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <type_traits>
+#include <vector>
+
+#include "lategrad/core/error.h"
+#include "lategrad/core/random.h"
+#include "lategrad/files/file.h"
+
+namespace lategrad {
+namespace {
+
+constexpr double kSecondsMax = 1e9;
+constexpr std::size_t kTraceBytesMax = std::size_t{256} << 20;
+
+std::string_view trimmed(std::string_view text) {
+    constexpr std::string_view blanks = " \t\r";
+    const std::size_t begin = text.find_first_not_of(blanks);
+    if (begin == text.npos) return {};
+    return text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+    std::vector<std::string_view> fields;
+    for (;;) {
+        const std::size_t end = text.find(separator);
+        fields.push_back(trimmed(text.substr(0, end)));
+        if (end == text.npos) return fields;
+        text.remove_prefix(end + 1);
+    }
+}
+
+/// The whole of `text` as a number; nothing where it is none, or not finite.
+template <class T>
+std::optional<T> number(std::string_view text) {
+    T value{};
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    if (error != std::errc() || stop != end) return std::nullopt;
+    if constexpr (std::is_floating_point_v<T>)
+        if (!std::isfinite(value)) return std::nullopt;
+    return value;
+}
+
+/// The bound also keeps a heavy tail within Duration.
+Duration rounded(double nanoseconds) {
+    return Duration(std::llround(std::min(nanoseconds, kSecondsMax * 1e9)));
+}
+
+std::optional<Duration> duration(std::string_view text, bool bare_seconds) {
+    struct Unit {
+        std::string_view name;
+        double nanoseconds;
+    };
+    constexpr std::array units =
+        std::to_array<Unit>({{"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"", 1e9}});
+    const std::size_t digits = text.find_last_of("0123456789.") + 1;
+    const auto value = number<double>(text.substr(0, digits));
+    const auto unit =
+        std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == text.substr(digits); });
+    if (!value || *value < 0 || unit == units.end() || (unit->name.empty() && !bare_seconds)) return std::nullopt;
+    const double nanoseconds = *value * unit->nanoseconds;
+    if (nanoseconds > kSecondsMax * 1e9) return std::nullopt;
+    return rounded(nanoseconds);
+}
+
+/// A trace: a header line that names the columns, then a line for each gradient that is delayed.
+std::map<std::pair<std::uint32_t, std::uint64_t>, Duration> read_trace(const std::string& file) {
+    const auto bytes = read_file(file, kTraceBytesMax);
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    const auto lines = split(text, '\n');
+    const auto fail = [&](std::size_t line, const std::string& what) {
+        throw InputError(file + ":" + std::to_string(line + 1) + ": " + what);
+    };
+
+    constexpr std::array<std::string_view, 3> names = {"worker", "step", "seconds"};
+    std::array<std::size_t, 3> column{};
+    const auto header = split(lines[0], ',');
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        column[i] = static_cast<std::size_t>(std::find(header.begin(), header.end(), names[i]) - header.begin());
+        if (column[i] == header.size())
+            fail(0, "no column " + std::string(names[i]) + "; the first line names the columns: worker,step,seconds");
+    }
+
+    std::map<std::pair<std::uint32_t, std::uint64_t>, Duration> trace;
+    for (std::size_t line = 1; line < lines.size(); ++line) {
+        if (lines[line].empty()) continue;
+        const auto fields = split(lines[line], ',');
+        if (fields.size() != header.size())
+            fail(line,
+                 std::to_string(fields.size()) + " fields where the first line has " + std::to_string(header.size()));
+        const auto worker = number<std::uint32_t>(fields[column[0]]);
+        const auto step = number<std::uint64_t>(fields[column[1]]);
+        const auto seconds = number<double>(fields[column[2]]);
+        if (!worker) fail(line, "worker '" + std::string(fields[column[0]]) + "' is not a number of a worker: 0, 1, …");
+        if (!step) fail(line, "step '" + std::string(fields[column[1]]) + "' is not a number of a step: 0, 1, …");
+        if (!seconds || *seconds < 0 || *seconds > kSecondsMax)
+            fail(line, "seconds '" + std::string(fields[column[2]]) + "' is not a time from 0 to 1e9");
+        if (!trace.emplace(std::pair(*worker, *step), rounded(1e9 * *seconds)).second)
+            fail(line, "a second line for worker " + std::to_string(*worker) + ", step " + std::to_string(*step));
+    }
+    return trace;
+}
+
+} // namespace
+
+StraggleModel StraggleModel::parse(std::string_view spec, std::uint64_t seed) {
+    StraggleModel model;
+    model.spec_ = spec;
+    model.seed_ = seed;
+    const std::string_view name = spec.substr(0, spec.find(':'));
+    const std::string_view rest = name.size() < spec.size() ? spec.substr(name.size() + 1) : std::string_view();
+    const auto arguments = split(rest, ',');
+    const auto expect = [&](bool valid, const std::string& form) {
+        if (!valid) throw InputError("--straggle " + model.spec_ + ": expected " + form);
+    };
+    const auto time = [&](std::size_t i) -> std::optional<double> {
+        const auto parsed = duration(arguments[i], false);
+        return parsed ? std::optional(seconds(*parsed)) : std::nullopt;
+    };
+    const auto set = [&](Kind kind, std::optional<double> first, std::optional<double> second) {
+        if (!first || !second) return false;
+        model.kind_ = kind;
+        model.first_ = *first;
+        model.second_ = *second;
+        return true;
+    };
+    const bool two = arguments.size() == 2;
+
+    if (spec == "none") return model;
+    if (name == "exp") {
+        expect(arguments.size() == 1 && set(Kind::exponential, time(0), 0), "exp:MEAN, as in exp:20ms");
+    } else if (name == "shifted-exp") {
+        expect(two && set(Kind::shifted_exponential, time(0), time(1)),
+               "shifted-exp:SHIFT,MEAN, as in shifted-exp:5ms,20ms");
+    } else if (name == "pareto") {
+        expect(two && set(Kind::pareto, number<double>(arguments[0]), time(1)) && model.first_ > 0,
+               "pareto:SHAPE,SCALE with SHAPE > 0, as in pareto:1.5,10ms");
+    } else if (name == "slow") {
+        const auto count = number<std::uint32_t>(arguments[0]);
+        expect(two && count && set(Kind::slow, 0, number<double>(arguments[1])), "slow:COUNT,FACTOR, as in slow:2,4");
+        expect(model.second_ >= 1, "slow:COUNT,FACTOR with FACTOR ≥ 1, as in slow:2,4");
+        model.slow_count_ = *count;
+    } else if (name == "bimodal") {
+        expect(two && set(Kind::bimodal, number<double>(arguments[0]), number<double>(arguments[1])) &&
+                   model.first_ >= 0 && model.first_ <= 1 && model.second_ >= 1,
+               "bimodal:PROBABILITY,FACTOR with PROBABILITY from 0 to 1 and FACTOR ≥ 1, as in bimodal:0.1,5");
+    } else if (name == "trace") {
+        expect(!rest.empty(), "trace:FILE.csv with columns worker, step, seconds");
+        model.kind_ = Kind::trace;
+        model.trace_ = read_trace(std::string(rest));
+    } else {
+        expect(false, "none, exp:MEAN, shifted-exp:SHIFT,MEAN, pareto:SHAPE,SCALE, slow:COUNT,FACTOR, "
+                      "bimodal:PROBABILITY,FACTOR or trace:FILE.csv");
+    }
+    return model;
+}
+
+Duration StraggleModel::delay(WorkerId worker, Step step, std::size_t workers, Duration compute) const {
+    RandomStream random(seed_, Purpose::straggle, {worker.value(), step.value()});
+    const Duration factor_adds = rounded(static_cast<double>(compute.count()) * (second_ - 1)); // slow, bimodal
+    switch (kind_) {
+    case Kind::none: return Duration::zero();
+    case Kind::exponential: return rounded(1e9 * random.exponential(first_));
+    case Kind::shifted_exponential: return rounded(1e9 * (first_ + random.exponential(second_)));
+    case Kind::pareto: return rounded(1e9 * random.pareto(first_, second_));
+    case Kind::slow: return worker.value() + slow_count_ >= workers ? factor_adds : Duration::zero();
+    case Kind::bimodal: return random.uniform() < first_ ? factor_adds : Duration::zero();
+    case Kind::trace: {
+        const auto found = trace_.find({worker.value(), step.value()});
+        return found == trace_.end() ? Duration::zero() : found->second;
+    }
+    }
+    CHECK(false && "unknown straggle model");
+}
+
+Duration parse_duration(std::string_view text, std::string_view option, bool bare_seconds) {
+    if (const auto parsed = duration(text, bare_seconds)) return *parsed;
+    throw InputError(std::string(option) + " " + std::string(text) + ": expected a time " +
+                     (bare_seconds ? "in seconds or with a unit, as in 90, 20ms or 2m"
+                                   : "with a unit, as in 20ms, 1.5s, 2m or 100us"));
+}
+
+} // namespace lategrad

@@ -1,0 +1,178 @@
+#include "lategrad/server/update.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "lategrad/core/random.h"
+#include "tests/testing/simd_targets.h"
+
+namespace {
+
+std::atomic<long> allocations{0};
+
+} // namespace
+
+// Counted, for the test that a steady state makes none. Not inlined: GCC would see malloc and free of different pairs.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+    ++allocations;
+    if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+    throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+    std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
+    std::free(memory);
+}
+
+namespace lategrad {
+namespace {
+
+using Floats = std::vector<float>;
+
+constexpr std::size_t kPoolBytes = std::size_t{64} << 20;
+
+Floats random_floats(RandomStream& stream, std::size_t size) {
+    Floats values(size);
+    for (float& value : values) value = static_cast<float>(stream.uniform() - 0.5);
+    return values;
+}
+
+Buffer buffer_of(BufferPool& pool, const Floats& values) {
+    Buffer buffer = pool.lease(values.size() * sizeof(float));
+    std::ranges::copy(values, buffer.floats().begin());
+    return buffer;
+}
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+struct SlowTerm {
+    Floats gradient;
+    float coefficient;
+    bool gives_buffers;
+};
+
+/// One update with SGD and momentum as anyone can read it.
+void slow_update(const std::vector<SlowTerm>& terms, std::size_t trainable, float learning_rate, float momentum,
+                 Floats& params, Floats& velocity) {
+    for (std::size_t i = 0; i < trainable; ++i) {
+        float sum = terms[0].coefficient * terms[0].gradient[i];
+        for (std::size_t t = 1; t < terms.size(); ++t) {
+            const float product = terms[t].coefficient * terms[t].gradient[i];
+            sum = sum + product;
+        }
+        velocity[i] = velocity[i] * momentum + sum;
+        params[i] = params[i] - velocity[i] * learning_rate;
+    }
+    for (std::size_t i = trainable; i < params.size(); ++i) {
+        float sum = 0;
+        int givers = 0;
+        for (const SlowTerm& term : terms) {
+            if (!term.gives_buffers) continue;
+            sum = givers == 0 ? term.gradient[i] : sum + term.gradient[i];
+            ++givers;
+        }
+        if (givers > 0) params[i] = sum / static_cast<float>(givers);
+    }
+}
+
+RC_GTEST_PROP(FusedUpdate, IsTheSlowLoopOnEveryTargetAndAnyNumberOfThreads, ()) {
+    const auto seed = *rc::gen::arbitrary<std::uint64_t>();
+    // Below one vector, around one block (16,384), and over several.
+    const auto trainable =
+        *rc::gen::oneOf(rc::gen::inRange<std::size_t>(0, 40), rc::gen::inRange<std::size_t>(16'300, 16'500),
+                        rc::gen::inRange<std::size_t>(50'000, 70'000));
+    const auto tail = *rc::gen::inRange<std::size_t>(0, 20);
+    const auto count = *rc::gen::inRange<std::size_t>(1, 10);
+    const auto threads = *rc::gen::inRange<std::size_t>(1, 5);
+    const auto in_place = *rc::gen::arbitrary<bool>();
+    const auto givers = *rc::gen::container<std::vector<bool>>(count, rc::gen::arbitrary<bool>());
+
+    const OptimizerOptions options{.kind = "sgd", .momentum = 0.9};
+    const auto codec = make_codec("none");
+    ThreadPool threads_pool(threads);
+    on_every_simd_target([&](const char* target) {
+        RC_LOG() << target << ", " << trainable << " + " << tail << ", " << count << " terms\n";
+        RandomStream stream(seed, Purpose::test);
+        BufferPool pool(kPoolBytes);
+        const auto optimizer = make_optimizer(options, trainable);
+        FusedUpdate update(*codec, *optimizer, trainable, trainable + tail);
+        Floats params = random_floats(stream, trainable + tail), velocity(trainable);
+        update.in = buffer_of(pool, params);
+        for (int round = 1; round <= 2; ++round) {
+            const Floats before = params;
+            std::vector<SlowTerm> slow;
+            update.terms.clear();
+            for (std::size_t t = 0; t < count; ++t) {
+                slow.push_back(
+                    {random_floats(stream, trainable + tail), static_cast<float>(stream.uniform()), givers[t]});
+                update.terms.push_back({buffer_of(pool, slow.back().gradient), slow.back().coefficient, givers[t]});
+            }
+            update.learning_rate = 0.5 / round;
+            update.out = in_place ? update.in : pool.lease(params.size() * sizeof(float));
+            slow_update(slow, trainable, static_cast<float>(update.learning_rate), 0.9f, params, velocity);
+            update.run(threads_pool);
+            RC_ASSERT(same_bits(update.out.floats(), params));
+            if (!in_place) RC_ASSERT(same_bits(update.in.floats(), before));
+            update.in = update.out;
+        }
+        RC_ASSERT(same_bits(optimizer->state()[0], velocity));
+    });
+}
+
+TEST(FusedUpdate, AveragesTheBuffersOfThoseThatGiveThem) {
+    BufferPool pool(kPoolBytes);
+    ThreadPool threads(1);
+    const auto codec = make_codec("none");
+    const auto optimizer = make_optimizer({.kind = "sgd"}, 1);
+    FusedUpdate update(*codec, *optimizer, 1, 3);
+    update.in = buffer_of(pool, {8, 5, 6});
+    update.out = buffer_of(pool, {0, 0, 0});
+    update.learning_rate = 1;
+
+    update.terms = {{buffer_of(pool, {1, 10, 20}), 0.5f, true},
+                    {buffer_of(pool, {2, 1e9f, 1e9f}), 0.25f, false},
+                    {buffer_of(pool, {4, 30, 60}), 0.25f, true}};
+    update.run(threads);
+    EXPECT_TRUE(same_bits(update.out.floats(), Floats{6, 20, 40}));
+
+    update.terms = {{buffer_of(pool, {2, 1e9f, 1e9f}), 0.5f, false}};
+    update.run(threads);
+    EXPECT_TRUE(same_bits(update.out.floats(), Floats{7, 5, 6})) << "nobody gives buffers: the old ones stay";
+}
+
+TEST(FusedUpdate, AllocatesNothingInTheSteadyState) {
+    constexpr std::size_t kTrainable = 100'000, kSize = kTrainable + 10;
+    BufferPool pool(kPoolBytes);
+    ThreadPool threads(3);
+    const auto codec = make_codec("none");
+    for (const char* kind : {"sgd", "adam"}) {
+        const auto optimizer = make_optimizer({.kind = kind}, kTrainable);
+        FusedUpdate update(*codec, *optimizer, kTrainable, kSize);
+        const Buffer gradient = buffer_of(pool, Floats(kSize, 0.5f));
+        update.in = buffer_of(pool, Floats(kSize));
+        update.learning_rate = 0.1;
+        long before = 0;
+        for (int round = 0; round < 10; ++round) {
+            if (round == 2) before = allocations; // the first rounds lease both versions and grow the lists of terms
+            update.terms.clear();
+            for (int t = 0; t < 6; ++t) update.terms.push_back({gradient, 0.1f, true});
+            update.out = pool.lease(kSize * sizeof(float));
+            update.run(threads);
+            update.in = update.out;
+            update.out.reset();
+        }
+        EXPECT_EQ(allocations - before, 0) << kind;
+        EXPECT_GT(before, 0);
+    }
+}
+
+} // namespace
+} // namespace lategrad
