@@ -20,7 +20,8 @@ constexpr int kBadInput = 2;
 
 /// Under mpirun every process finds the same fault in the same command line; one of them says so.
 void complain(const std::string& what) {
-    if (lategrad::mpi_launched_rank().value_or(0) == 0) std::fputs(fmt::format("lategrad: {}\n", what).c_str(), stderr);
+    const auto launch = lategrad::mpi_launch();
+    if (!launch || launch->rank == 0) std::fputs(fmt::format("lategrad: {}\n", what).c_str(), stderr);
 }
 
 /// CLI11 takes arguments from the back.
@@ -48,10 +49,11 @@ int run(std::vector<std::string> arguments) {
     std::string command;
     try {
         if (!arguments.empty()) {
-            if (const CLI::App* named = program.get_subcommand_no_throw(arguments.front())) {
+            const auto named = program.get_subcommands([&](CLI::App* c) { return c->check_name(arguments.front()); });
+            if (!named.empty()) {
                 command = arguments.front();
-                if (named->get_option_no_throw("--config")) {
-                    auto expanded = lategrad::expand_config(*named, {arguments.begin() + 1, arguments.end()});
+                if (named.front()->get_option_no_throw("--config")) {
+                    auto expanded = lategrad::expand_config(*named.front(), {arguments.begin() + 1, arguments.end()});
                     arguments.resize(1);
                     arguments.insert(arguments.end(), expanded.begin(), expanded.end());
                 }

@@ -1,13 +1,6 @@
 #include "cli/recorder.h"
 
-#include <cmath>
-#include <vector>
-
-#include <fmt/format.h>
-#include <spdlog/spdlog.h>
-
 #include "lategrad/core/error.h"
-#include "lategrad/telemetry/trace.h"
 #include "lategrad/torch/fingerprint.h"
 #include "lategrad/torch/weights.h"
 
@@ -40,6 +33,7 @@ RunHooks Recorder::hooks() {
     return {.tell = [this](const RunEvent& event) {
         folder_.tell(event);
         builder_.tell(event);
+        trace_.tell(event);
         if (progress_) progress_->tell(event);
     }};
 }
@@ -58,11 +52,7 @@ const Summary& Recorder::finish(const Trained& trained) {
     summary_.outcome = trained.outcome;
     save_weights(folder_.weights(), *problem_.model, trained.parameters, trained.version);
     folder_.finish(summary_);
-    if (!folder_.damaged()) {
-        std::vector<RunEvent> events;
-        read_events(folder_.events(), [&](RunEvent event) { events.push_back(std::move(event)); });
-        write_trace(folder_.trace(), events);
-    }
+    trace_.write(folder_.trace());
     return summary_;
 }
 

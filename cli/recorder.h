@@ -9,6 +9,7 @@
 #include "lategrad/telemetry/progress.h"
 #include "lategrad/telemetry/run_folder.h"
 #include "lategrad/telemetry/summary.h"
+#include "lategrad/telemetry/trace.h"
 
 namespace lategrad {
 
@@ -29,6 +30,7 @@ class Recorder {
     const Problem& problem_;
     RunFolder folder_;
     SummaryBuilder builder_;
+    TraceBuilder trace_;
     Summary summary_;
     std::optional<Progress> progress_;
 };

@@ -90,7 +90,7 @@ struct Effects {
     std::optional<Snapshot> evaluate;
     std::vector<RunEvent> events;
     Time wake_at = kNever; ///< the earliest time at which the node wants a Timer; asked anew after every event
-    bool done = false;     ///< the node's work has ended; no more events, please
+    bool done = false;     ///< the node's work has ended; no more events, please. What it said may leave until wake_at
 
     void clear() {
         sends.clear();

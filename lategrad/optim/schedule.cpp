@@ -71,7 +71,7 @@ Schedule Schedule::parse(std::string_view spec) {
     return schedule;
 }
 
-double Schedule::factor(const Progress& progress) const {
+double Schedule::factor(const TrainingProgress& progress) const {
     const double epochs = static_cast<double>(progress.examples_applied) / static_cast<double>(progress.epoch_examples);
     const double warmup = epochs < warmup_epochs_ ? epochs / warmup_epochs_ : 1;
     switch (kind_) {

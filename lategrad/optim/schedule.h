@@ -7,7 +7,7 @@
 namespace lategrad {
 
 /// How far a run has come. Schedules count applied examples, so that a policy that applies less does not decay sooner.
-struct Progress {
+struct TrainingProgress {
     std::uint64_t examples_applied = 0;
     std::uint64_t epoch_examples = 1; ///< the training part's size
     double done = 0;                  ///< share of the whole run, 0 … 1; needed by cosine alone
@@ -24,7 +24,7 @@ class Schedule {
     /// True for cosine: the run must have an end in updates or epochs.
     bool needs_end() const { return kind_ == Kind::cosine; }
     /// What the base learning rate is multiplied with.
-    double factor(const Progress& progress) const;
+    double factor(const TrainingProgress& progress) const;
 
   private:
     enum class Kind { constant, step, cosine };

@@ -32,7 +32,7 @@ void EvaluationThread::submit(const Snapshot& snapshot) {
             if (submitted_ > 0 && (submitted_ - 1) % keep_every_ != 0) waiting_.pop_back();
             waiting_.push_back(snapshot);
             ++submitted_;
-            if (waiting_.size() >= snapshots_max_) {
+            if (waiting_.size() > snapshots_max_) {
                 std::vector<Snapshot> kept;
                 for (std::size_t i = 0; i < waiting_.size(); i += 2) kept.push_back(std::move(waiting_[i]));
                 if (waiting_.size() % 2 == 0) kept.push_back(std::move(waiting_.back()));

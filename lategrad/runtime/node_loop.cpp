@@ -12,8 +12,8 @@ NodeLoop::NodeLoop(Node& node, Transport& transport, const Clock& clock, Mailbox
 
 void NodeLoop::run() {
     handle(Timer{});
-    while (!done_ || !outbox_.empty()) {
-        // A node that is done only waits for its last messages to leave.
+    // A node that is done only waits for its last messages to leave, and no longer than it said.
+    while (!done_ || (!outbox_.empty() && clock_.now() < wake_at_)) {
         auto incoming = transport_.receive(wake_at_);
         flush();
         if (incoming) {

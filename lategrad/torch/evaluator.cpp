@@ -24,8 +24,7 @@ struct TorchEvaluator::State {
     Batch batch = {};
     std::vector<std::uint32_t> indices = {};
 
-    std::optional<Score> evaluate(std::span<const float> params, const Dataset& data,
-                                       const std::atomic<bool>* give_up);
+    std::optional<Score> evaluate(std::span<const float> params, const Dataset& data, const std::atomic<bool>* give_up);
 };
 
 TorchEvaluator::TorchEvaluator(const ModelSpec& spec, const Dataset& train, int intra_op_threads) {
@@ -39,7 +38,7 @@ TorchEvaluator::TorchEvaluator(const ModelSpec& spec, const Dataset& train, int 
 TorchEvaluator::~TorchEvaluator() = default;
 
 std::optional<Score> TorchEvaluator::evaluate(std::span<const float> params, const Dataset& data,
-                                                   const std::atomic<bool>* give_up) {
+                                              const std::atomic<bool>* give_up) {
     try {
         return state_->evaluate(params, data, give_up);
     } catch (const std::exception& failure) {
@@ -49,7 +48,7 @@ std::optional<Score> TorchEvaluator::evaluate(std::span<const float> params, con
 }
 
 std::optional<Score> TorchEvaluator::State::evaluate(std::span<const float> params, const Dataset& data,
-                                                          const std::atomic<bool>* give_up) {
+                                                     const std::atomic<bool>* give_up) {
     CHECK(data.size() > 0);
     const torch::NoGradGuard no_grad;
     Model::Network& network = model->network();

@@ -27,7 +27,7 @@ class TorchEvaluator {
     /// Reads the whole of `data`; the same arguments give the same bits. Empty when `*give_up` became true on the way.
     /// Throws EnvironmentError when libtorch fails. REQUIRES: params.size() is the model's, data not empty.
     std::optional<Score> evaluate(std::span<const float> params, const Dataset& data,
-                                       const std::atomic<bool>* give_up = nullptr);
+                                  const std::atomic<bool>* give_up = nullptr);
 
   private:
     struct State;

@@ -9,7 +9,8 @@
 
 namespace lategrad {
 
-/// Points the parameters of a model, and their `.grad`, into the caller's memory, and copies its buffers from and to it.
+/// Points the parameters of a model, and their `.grad`, into the caller's memory, and copies its buffers from and to
+/// it.
 class FlatViews {
   public:
     explicit FlatViews(const Model& model);

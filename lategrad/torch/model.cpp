@@ -76,8 +76,8 @@ std::unique_ptr<Model> make_model(const ModelSpec& spec, const Dataset& train, s
     static std::mutex generator;
     const std::lock_guard lock(generator);
     torch::manual_seed(seed);
-    auto network = spec.kind == ModelSpec::Kind::script ? make_script_network(spec, train)
-                                                        : make_native_network(spec, train);
+    auto network =
+        spec.kind == ModelSpec::Kind::script ? make_script_network(spec, train) : make_native_network(spec, train);
     return std::unique_ptr<Model>(new Model(spec, std::move(network)));
 }
 

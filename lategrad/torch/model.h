@@ -14,7 +14,8 @@
 namespace lategrad {
 
 /// What `--model` says:
-/// - `lenet`: conv 20@5×5, max pool 2, ReLU, conv 50@5×5, max pool 2, ReLU, linear 500, ReLU, linear to the outputs (the
+/// - `lenet`: conv 20@5×5, max pool 2, ReLU, conv 50@5×5, max pool 2, ReLU, linear 500, ReLU, linear to the outputs
+/// (the
 ///   network of LeCun et al. 1998 as Caffe has it). Images of 16×16 and more.
 /// - `mlp:H1,H2,…`: linear layers of these widths with ReLU between them; `mlp` is `mlp:800,500`.
 /// - `logistic`: one linear layer.
@@ -62,8 +63,8 @@ class Model {
     /// REQUIRES: out.size() == size().
     void initial_parameters(std::span<float> out) const;
 
-    /// True when a gradient also depends on libtorch's random generator (dropout). That generator is the process's: such
-    /// a model is reproducible only with one worker per process.
+    /// True when a gradient also depends on libtorch's random generator (dropout). That generator is the process's:
+    /// such a model is reproducible only with one worker per process.
     bool draws_random_numbers() const;
 
     class Network; ///< what libtorch computes; for this folder only

@@ -15,7 +15,9 @@ class NativeNetwork final : public Model::Network {
   public:
     /// `decay`: the loss's weight of ‖w‖².
     NativeNetwork(const Dataset& train, nn::Sequential layers, double decay = 0)
-        : Network(train), layers_(std::move(layers)), decay_(decay) {}
+        : Network(train),
+          layers_(std::move(layers)),
+          decay_(decay) {}
 
     torch::Tensor forward(const torch::Tensor& features) override { return layers_->forward(features); }
     void train(bool on) override { layers_->train(on); }
@@ -39,9 +41,10 @@ class NativeNetwork final : public Model::Network {
 nn::Sequential lenet(const ModelSpec& spec, const Dataset& train, std::int64_t outputs) {
     const auto& shape = train.shape();
     if (shape.size() != 3 || shape[1] < kLenetSideMin || shape[2] < kLenetSideMin)
-        throw InputError(fmt::format("--model {}: needs images of {}×{} or more, but an example of --data has the shape "
-                                     "{}; use mlp",
-                                     spec.text, kLenetSideMin, kLenetSideMin, shape_text(shape)));
+        throw InputError(
+            fmt::format("--model {}: needs images of {}×{} or more, but an example of --data has the shape "
+                        "{}; use mlp",
+                        spec.text, kLenetSideMin, kLenetSideMin, shape_text(shape)));
     const auto pooled = [](std::int64_t side) { return (side - 4) / 2; };
     const std::int64_t features = 50 * pooled(pooled(shape[1])) * pooled(pooled(shape[2]));
     nn::Sequential layers;

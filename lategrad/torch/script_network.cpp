@@ -73,8 +73,8 @@ torch::jit::Module load(const ModelSpec& spec) {
     try {
         return torch::jit::load(spec.file.string());
     } catch (const std::exception& failure) {
-        refuse(spec, fmt::format("not a TorchScript module, as torch.jit.script(net).save(…) writes: {}",
-                                 one_line(failure)));
+        refuse(spec,
+               fmt::format("not a TorchScript module, as torch.jit.script(net).save(…) writes: {}", one_line(failure)));
     }
 }
 
@@ -103,9 +103,9 @@ void check_tensors(const ModelSpec& spec, const torch::jit::Module& module) {
 /// One gradient of two examples, on a copy.
 void try_on_data(const ModelSpec& spec, const Dataset& train, const torch::jit::Module& module) {
     const auto misfit = [&](const std::string& why) {
-        refuse(spec, fmt::format("does not fit --data, examples of shape {} with {}: {}", shape_text(train.shape()),
-                                 train.classes() > 0 ? fmt::format("{} classes", train.classes()) : "a number each",
-                                 why));
+        refuse(spec,
+               fmt::format("does not fit --data, examples of shape {} with {}: {}", shape_text(train.shape()),
+                           train.classes() > 0 ? fmt::format("{} classes", train.classes()) : "a number each", why));
     };
     if (!module.find_method("forward")) refuse(spec, "has no method forward");
     Batch batch;

@@ -14,7 +14,10 @@ namespace {
 class TorchGradientSource final : public GradientSource {
   public:
     TorchGradientSource(std::unique_ptr<Model> model, int intra_op_threads)
-        : model_(std::move(model)), network_(model_->network()), views_(*model_), threads_(intra_op_threads) {
+        : model_(std::move(model)),
+          network_(model_->network()),
+          views_(*model_),
+          threads_(intra_op_threads) {
         network_.train(true);
     }
 

@@ -13,8 +13,14 @@ std::optional<std::size_t> number_in(const char* variable) {
     std::size_t value = 0;
     const char* end = text + std::strlen(text);
     const auto [stop, error] = std::from_chars(text, end, value);
-    if (error != std::errc{} || stop != end || value == 0) return std::nullopt;
+    if (error != std::errc{} || stop != end) return std::nullopt;
     return value;
+}
+
+std::optional<MpiLaunch> launch_from(std::string_view launcher, const char* size, const char* rank) {
+    const auto processes = number_in(size);
+    if (!processes || *processes == 0) return std::nullopt;
+    return MpiLaunch{.launcher = launcher, .processes = *processes, .rank = number_in(rank).value_or(0)};
 }
 
 } // namespace
@@ -24,13 +30,12 @@ std::string_view mpi_build_name() {
 }
 
 std::optional<MpiLaunch> mpi_launch() {
-    if (const auto size = number_in("OMPI_COMM_WORLD_SIZE")) return MpiLaunch{"Open MPI's mpirun", *size};
+    if (auto launch = launch_from("Open MPI's mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")) return launch;
     // A batch script has SLURM_NTASKS without being one of many; the step's number of tasks is srun's alone.
     if (std::getenv("SLURM_PROCID")) {
-        if (const auto size = number_in("SLURM_STEP_NUM_TASKS")) return MpiLaunch{"Slurm's srun", *size};
+        if (auto launch = launch_from("Slurm's srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")) return launch;
     }
-    if (const auto size = number_in("PMI_SIZE")) return MpiLaunch{"MPICH's mpirun", *size};
-    return std::nullopt;
+    return launch_from("MPICH's mpirun", "PMI_SIZE", "PMI_RANK");
 }
 
 std::optional<std::size_t> mpi_launched_size() {

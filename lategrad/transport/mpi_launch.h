@@ -13,6 +13,7 @@ std::string_view mpi_build_name();
 struct MpiLaunch {
     std::string_view launcher; ///< "Open MPI's mpirun", "MPICH's mpirun" or "Slurm's srun"
     std::size_t processes = 0;
+    std::size_t rank = 0; ///< of this one
 };
 
 /// What the environment says of who started this process: nothing where no launcher of parallel programs did.

@@ -1,13 +1,13 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include <cstring>
 #include <limits>
 #include <vector>
 
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/random.h"
+#include "tests/testing/same_bits.h"
 #include "tests/testing/simd_targets.h"
 
 namespace lategrad {
@@ -35,10 +35,6 @@ std::vector<float> slow_sum(const std::vector<std::vector<float>>& gradients, co
         }
     }
     return sum;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 TEST(MakeCodec, NamesWhatThereIs) {

@@ -5,21 +5,17 @@
 #include <rapidcheck/gtest.h>
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "lategrad/core/error.h"
 #include "lategrad/core/random.h"
+#include "tests/testing/same_bits.h"
 #include "tests/testing/simd_targets.h"
 
 namespace lategrad {
 namespace {
 
 using Floats = std::vector<float>;
-
-bool same_bits(std::span<const float> a, std::span<const float> b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
-}
 
 Floats random_floats(RandomStream& stream, std::size_t size) {
     Floats values(size);

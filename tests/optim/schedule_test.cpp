@@ -41,7 +41,7 @@ TEST(Schedule, Table) {
         {"cosine+warmup:1", 0.5, 0.5, 0.25},
     };
     for (const Row& row : rows) {
-        const Progress progress{.examples_applied = static_cast<std::uint64_t>(row.epochs * kEpoch),
+        const TrainingProgress progress{.examples_applied = static_cast<std::uint64_t>(row.epochs * kEpoch),
                                 .epoch_examples = kEpoch,
                                 .done = row.done};
         EXPECT_NEAR(Schedule::parse(row.spec).factor(progress), row.factor, 1e-15)

@@ -40,8 +40,8 @@ VirtualClusterOptions scripted(const char* late_weight, double momentum) {
 struct Expected {
     const char* late_weight;
     double momentum;
-    double w;                 ///< after four updates
-    double weight3, weight4;  ///< of worker 2 in the third and fourth update
+    double w;                ///< after four updates
+    double weight3, weight4; ///< of worker 2 in the third and fourth update
 };
 
 class ReuseByHand : public testing::TestWithParam<Expected> {};
@@ -70,13 +70,11 @@ class ReuseByHand : public testing::TestWithParam<Expected> {};
 //            G4 = −0.016354166…   m4 = 0.953770833…    w4 = −0.67834375
 //   span:    G3 = 1.66875         m3 = 2.41125         w3 = −0.868125
 //            G4 = −0.2653125      m4 = 1.9048125       w4 = −1.82053125
-INSTANTIATE_TEST_SUITE_P(LateWeights, ReuseByHand,
-                         testing::Values(Expected{"one", 0, -0.01171875, 1, 1},
-                                         Expected{"inverse", 0, 0.18359375, 1.0 / 3, 0.5},
-                                         Expected{"span", 0, -0.38671875, 3, 1},
-                                         Expected{"one", 0.9, -0.99553125, 1, 1},
-                                         Expected{"inverse", 0.9, -0.67834375, 1.0 / 3, 0.5},
-                                         Expected{"span", 0.9, -1.82053125, 3, 1}));
+INSTANTIATE_TEST_SUITE_P(
+    LateWeights, ReuseByHand,
+    testing::Values(Expected{"one", 0, -0.01171875, 1, 1}, Expected{"inverse", 0, 0.18359375, 1.0 / 3, 0.5},
+                    Expected{"span", 0, -0.38671875, 3, 1}, Expected{"one", 0.9, -0.99553125, 1, 1},
+                    Expected{"inverse", 0.9, -0.67834375, 1.0 / 3, 0.5}, Expected{"span", 0.9, -1.82053125, 3, 1}));
 
 TEST_P(ReuseByHand, ReachesTheNumbersWorkedOut) {
     VirtualCluster cluster(scripted(GetParam().late_weight, GetParam().momentum));
@@ -89,10 +87,12 @@ TEST_P(ReuseByHand, ReachesTheNumbersWorkedOut) {
     ASSERT_EQ(updates.size(), 4u);
     EXPECT_EQ(updates[0].applied, (std::vector{fresh(0, 0), fresh(1, 0)}));
     EXPECT_EQ(updates[1].applied, (std::vector{fresh(0, 1), fresh(1, 1)}));
-    EXPECT_EQ(updates[2].applied, (std::vector{fresh(0, 2), fresh(1, 2),
-                                               AppliedGradient{WorkerId{2}, Step{0}, Version{0}, 2, GetParam().weight3}}));
-    EXPECT_EQ(updates[3].applied, (std::vector{fresh(0, 3), fresh(1, 3),
-                                               AppliedGradient{WorkerId{2}, Step{1}, Version{2}, 2, GetParam().weight4}}));
+    EXPECT_EQ(updates[2].applied,
+              (std::vector{fresh(0, 2), fresh(1, 2),
+                           AppliedGradient{WorkerId{2}, Step{0}, Version{0}, 2, GetParam().weight3}}));
+    EXPECT_EQ(updates[3].applied,
+              (std::vector{fresh(0, 3), fresh(1, 3),
+                           AppliedGradient{WorkerId{2}, Step{1}, Version{2}, 2, GetParam().weight4}}));
     for (const UpdateEvent& update : updates) EXPECT_EQ(update.denominator, 4);
     EXPECT_EQ(updates[3].examples_applied, 12u);
     EXPECT_NEAR(cluster.parameters()[0], GetParam().w, 1e-6);
@@ -121,7 +121,8 @@ bool converges(const Lateness& lateness, double learning_rate) {
     VirtualCluster cluster(options);
     EXPECT_TRUE(cluster.run());
 
-    // Every update but the first ones: the fast worker's gradient is fresh, and one slow worker's is so many updates late.
+    // Every update but the first ones: the fast worker's gradient is fresh, and one slow worker's is so many updates
+    // late.
     const auto updates = cluster.all<UpdateEvent>();
     for (std::size_t i = 2 * lateness.staleness; i < updates.size() && lateness.examples.size() > 1; ++i) {
         EXPECT_EQ(updates[i].applied.size(), 2u);
@@ -149,20 +150,25 @@ TEST(StabilityLimit, IsTwoWithoutLateGradients) {
 
 TEST(StabilityLimit, IsFourWithAQuarterOneUpdateLate) {
     // The slow worker is half a unit behind: what it began after update v joins update v + 1.
-    const Lateness quarter{{3, 1}, Normalize::workers, [](WorkerId worker, Step step) {
-        return worker == WorkerId{1} && step == Step{0} ? at(1.5) : at(1);
-    }, 1};
+    const Lateness quarter{
+        {3, 1},
+        Normalize::workers,
+        [](WorkerId worker, Step step) { return worker == WorkerId{1} && step == Step{0} ? at(1.5) : at(1); },
+        1};
     EXPECT_TRUE(converges(quarter, 3.9));
     EXPECT_FALSE(converges(quarter, 4.1));
 }
 
 TEST(StabilityLimit, GainsNothingWhenTheQuarterIsTwoUpdatesLate) {
     // Two slow workers, two units each, take turns: z³ = (1 − 3/4·αλ)z² − 1/4·αλ meets z = −1 at αλ = 2.
-    const Lateness quarter{{3, 1, 1}, Normalize::weights, [](WorkerId worker, Step step) {
-        if (worker == WorkerId{0}) return at(1);
-        if (step > Step{0}) return at(2);
-        return worker == WorkerId{1} ? at(2.5) : at(1.5);
-    }, 2};
+    const Lateness quarter{{3, 1, 1},
+                           Normalize::weights,
+                           [](WorkerId worker, Step step) {
+                               if (worker == WorkerId{0}) return at(1);
+                               if (step > Step{0}) return at(2);
+                               return worker == WorkerId{1} ? at(2.5) : at(1.5);
+                           },
+                           2};
     EXPECT_TRUE(converges(quarter, 1.95));
     EXPECT_FALSE(converges(quarter, 2.05));
 }

@@ -18,7 +18,7 @@ constexpr std::size_t kColumns = 5;
 constexpr std::size_t kRows = 40;
 constexpr std::size_t kWorkers = 4;
 constexpr std::size_t kSlow = kWorkers - 1;
-constexpr double kEta = 0.5;
+constexpr double kEta = 4;
 
 using Vector = std::array<double, kColumns>;
 
@@ -124,12 +124,18 @@ const Vector& optimum() {
     return w;
 }
 
+/// Enough to settle: ten time constants of the slowest direction, and a whole number of the slow worker's turns.
+std::uint64_t updates_at(double learning_rate) {
+    return 1000 + static_cast<std::uint64_t>(std::lround(16 / learning_rate));
+}
+
 struct Finish {
     Vector w;
     std::array<double, kWorkers> r{}; ///< each worker's applied mass Σ s·b/D per update, over the second half
 };
 
-Finish run(const char* policy, const char* late_weight, bool contiguous_parts, double learning_rate, std::uint64_t updates) {
+Finish run(const char* policy, const char* late_weight, bool contiguous_parts, double learning_rate,
+           std::uint64_t updates) {
     VirtualClusterOptions options;
     options.policy.parse_kind(policy);
     options.policy.late_weight = LateWeight::parse(late_weight);
@@ -145,7 +151,10 @@ Finish run(const char* policy, const char* late_weight, bool contiguous_parts, d
         std::copy(g.begin(), g.end(), grad.begin());
         return 0.0;
     };
-    options.duration = [](WorkerId worker, Step) { return from_seconds(worker.value() == kSlow ? 4.1 : 1); };
+    options.duration = [](WorkerId worker, Step step) {
+        if (worker.value() != kSlow) return from_seconds(1);
+        return from_seconds(step == Step{0} ? 4.1 : 4); // from then on just behind the others, every fourth update
+    };
     VirtualCluster cluster(options);
     EXPECT_TRUE(cluster.run());
     EXPECT_EQ(cluster.server().version(), Version{updates});
@@ -156,8 +165,8 @@ Finish run(const char* policy, const char* late_weight, bool contiguous_parts, d
     for (const UpdateEvent& update : cluster.all<UpdateEvent>()) {
         if (update.version.value() < updates / 2) continue;
         for (const AppliedGradient& applied : update.applied) {
-            result.r[applied.worker.value()] += applied.weight * applied.examples / update.denominator /
-                                                static_cast<double>(updates - updates / 2);
+            result.r[applied.worker.value()] +=
+                applied.weight * applied.examples / update.denominator / static_cast<double>(updates - updates / 2);
         }
     }
     return result;
@@ -191,30 +200,30 @@ TEST(RidgeOnContiguousParts, BackupForgetsTheSlowWorkersRows) {
 TEST(RidgeOnContiguousParts, ReuseCountsEveryRowByItsWorkersPace) {
     double before = 0;
     for (const double learning_rate : {0.1, 0.01, 0.001}) {
-        const Finish reuse = run("reuse", "one", true, learning_rate, static_cast<std::uint64_t>(20 / learning_rate) + 1000);
+        const Finish reuse = run("reuse", "one", true, learning_rate, updates_at(learning_rate));
         EXPECT_NEAR(reuse.r[0], 0.25, 1e-9);
-        EXPECT_NEAR(reuse.r[kSlow], 0.25 / 4.1, 1e-3);
+        EXPECT_NEAR(reuse.r[kSlow], 0.25 / 4, 1e-9);
         const Vector weighted = problem().minimiser(reuse.r);
         const double off = distance(reuse.w, weighted);
         EXPECT_LT(off, 0.2 * distance(weighted, optimum())) << learning_rate;
         if (before > 0) {
-            EXPECT_LT(off, before / 5) << learning_rate;
+            EXPECT_LT(off, before / 8) << learning_rate;
         }
         before = off;
     }
 }
 
 TEST(RidgeOnContiguousParts, ReuseWithSpanApproachesTheOptimumAsTheLearningRateFalls) {
-    const double without = distance(run("reuse", "one", true, 0.001, 20000).w, optimum());
+    const double without = distance(run("reuse", "one", true, 0.001, updates_at(0.001)).w, optimum());
     double before = 0;
     for (const double learning_rate : {0.1, 0.01, 0.001}) {
-        const Finish span = run("reuse", "span", true, learning_rate, static_cast<std::uint64_t>(20 / learning_rate) + 1000);
-        EXPECT_NEAR(span.r[kSlow], 0.25, 2e-3);
+        const Finish span = run("reuse", "span", true, learning_rate, updates_at(learning_rate));
+        EXPECT_NEAR(span.r[kSlow], 0.25, 1e-9);
         const double off = distance(span.w, optimum());
         EXPECT_LT(off, without);
         if (before > 0) {
-            EXPECT_GT(off, before / 20) << learning_rate;
-            EXPECT_LT(off, before / 5) << learning_rate;
+            EXPECT_GT(off, before / 13) << learning_rate;
+            EXPECT_LT(off, before / 8) << learning_rate;
         }
         before = off;
     }

@@ -28,7 +28,7 @@ struct Scenario {
     int update_duration;
     int latency;
     std::uint64_t updates;
-    int time_limit;    ///< 0: none
+    int time_limit; ///< 0: none
     int deaths;
     int nan_percent;
     int duplicate_percent;
@@ -119,7 +119,8 @@ VirtualClusterOptions options_of(const Scenario& s) {
         return Duration(1 + chance(s, 2, worker, step).below(worker.value() == 0 ? 30 : 10));
     };
     options.copies = [=](const Message& push) -> std::size_t {
-        return chance(s, 3, push.worker, push.step).below(100) < static_cast<std::uint64_t>(s.duplicate_percent) ? 2 : 1;
+        return chance(s, 3, push.worker, push.step).below(100) < static_cast<std::uint64_t>(s.duplicate_percent) ? 2
+                                                                                                                 : 1;
     };
     return options;
 }
@@ -141,9 +142,7 @@ class Fates {
         RC_ASSERT(event.fate == Fate::hold || event.fate == Fate::drop);
         settle(event.worker, event.step, event.base, "open", event.fate == Fate::hold ? "held" : "dropped");
     }
-    void operator()(const LostEvent& event) {
-        settle(event.worker, event.step, {}, "open", "lost");
-    }
+    void operator()(const LostEvent& event) { settle(event.worker, event.step, {}, "open", "lost"); }
     void operator()(const UpdateEvent& event) {
         RC_ASSERT(event.version.value() == updates_);
         ++updates_;
@@ -164,8 +163,8 @@ class Fates {
 
     /// Of the assignments that ended so.
     std::uint64_t count(std::string_view fate) const {
-        return static_cast<std::uint64_t>(std::count_if(
-            states_.begin(), states_.end(), [&](const auto& entry) { return entry.second.fate == fate; }));
+        return static_cast<std::uint64_t>(std::count_if(states_.begin(), states_.end(),
+                                                        [&](const auto& entry) { return entry.second.fate == fate; }));
     }
     LedgerTotals totals() const {
         return {.pushed = states_.size(),
@@ -203,8 +202,7 @@ void check(const Scenario& s) {
     VirtualCluster cluster(options_of(s));
     RandomStream random(s.seed, Purpose::test, {9});
     for (int i = 0; i < s.deaths; ++i) {
-        cluster.kill(WorkerId{static_cast<std::uint32_t>(random.below(s.workers))},
-                     Time{Duration(random.below(200))});
+        cluster.kill(WorkerId{static_cast<std::uint32_t>(random.below(s.workers))}, Time{Duration(random.below(200))});
     }
     for (int i = 0; i < s.garbage; ++i) {
         // Not before all have said hello, or it would take the place of one.

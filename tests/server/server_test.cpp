@@ -279,8 +279,7 @@ TEST_F(LoneServer, RefusesAHelloThatDoesNotFit) {
     say(1, hello(0));
     const auto refused = [&](std::uint32_t peer, const Message& message) {
         const Effects& out = say(peer, message);
-        return out.sends.size() == 1 && out.sends[0].to == Peer{peer} &&
-               out.sends[0].message.type == MessageType::stop;
+        return out.sends.size() == 1 && out.sends[0].to == Peer{peer} && out.sends[0].message.type == MessageType::stop;
     };
     Message other = hello(1);
     other.elements = 3;

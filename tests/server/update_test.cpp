@@ -3,12 +3,13 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 #include "lategrad/core/random.h"
+#include "tests/testing/same_bits.h"
 #include "tests/testing/simd_targets.h"
 
 namespace {
@@ -47,10 +48,6 @@ Buffer buffer_of(BufferPool& pool, const Floats& values) {
     Buffer buffer = pool.lease(values.size() * sizeof(float));
     std::ranges::copy(values, buffer.floats().begin());
     return buffer;
-}
-
-bool same_bits(std::span<const float> a, std::span<const float> b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
 struct SlowTerm {

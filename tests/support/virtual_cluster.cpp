@@ -16,7 +16,8 @@ std::size_t versions_max(std::size_t workers) {
 } // namespace
 
 VirtualCluster::VirtualCluster(VirtualClusterOptions options)
-    : options_(std::move(options)), codec_(make_codec("none")),
+    : options_(std::move(options)),
+      codec_(make_codec("none")),
       optimizer_(make_optimizer(options_.optimizer, options_.initial.size())),
       versions_(versions_max(options_.examples.size()) * options_.initial.size() * sizeof(float)) {
     const std::size_t size = options_.initial.size();
@@ -135,9 +136,8 @@ void VirtualCluster::start_compute(WorkerId id, const ComputeJob& job) {
 void VirtualCluster::finish_compute(WorkerId id) {
     Computing computing = *std::exchange(seat(id).computing, std::nullopt);
     // Nobody may write a version that is being computed on.
-    CHECK(std::ranges::equal(computing.params, std::as_const(computing.job.params).floats(), [](float a, float b) {
-        return a == b || (a != a && b != b);
-    }));
+    CHECK(std::ranges::equal(computing.params, std::as_const(computing.job.params).floats(),
+                             [](float a, float b) { return a == b || (a != a && b != b); }));
     computing.job = {};
     to_worker(id, computing.done);
 }

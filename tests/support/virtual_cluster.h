@@ -1,5 +1,5 @@
-/// A server and its workers, the production nodes, driven in virtual time on one thread: the same options, the same run,
-/// event by event.
+/// A server and its workers, the production nodes, driven in virtual time on one thread: the same options, the same
+/// run, event by event.
 #pragma once
 
 #include <cstdint>

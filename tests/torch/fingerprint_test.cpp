@@ -32,7 +32,8 @@ TEST(FingerprintTest, NamesWhatDiffers) {
 
 TEST(FingerprintTest, TellsTheReferenceBlasFromTheOthers) {
     const std::string blas = fingerprint(1).fields.at("blas");
-    EXPECT_EQ(reference_blas(), blas.find("OpenBLAS") == std::string::npos && blas.find("libblas.so") != std::string::npos)
+    EXPECT_EQ(reference_blas(),
+              blas.find("OpenBLAS") == std::string::npos && blas.find("libblas.so") != std::string::npos)
         << blas;
 }
 

@@ -29,7 +29,7 @@ torch::jit::Module module_with(const std::string& body) {
     torch::jit::Module net("Net");
     net.register_attribute("training", c10::BoolType::get(), true);
     torch::manual_seed(3);
-    net.register_parameter("weight", torch::randn({kWidth, kClasses}), false);
+    net.register_parameter("weight", torch::randn({kWidth, kClasses}).requires_grad_(), false);
     net.register_buffer("mean", torch::zeros({kWidth}));
     net.register_buffer("var", torch::ones({kWidth}));
     net.register_buffer("count", torch::zeros({1}, torch::kInt64));
@@ -154,8 +154,8 @@ TEST_F(ScriptTest, IsTrainedInPlaceBitForBitLikeAPlainLoop) {
 TEST_F(ScriptTest, ParametersWithoutGradientStayLocal) {
     torch::jit::Module net("Net");
     net.register_attribute("training", c10::BoolType::get(), true);
-    net.register_parameter("scale", torch::full({kWidth}, 2.0).set_requires_grad(false), false);
-    net.register_parameter("weight", torch::ones({kWidth, kClasses}), false);
+    net.register_parameter("scale", torch::full({kWidth}, 2.0), false);
+    net.register_parameter("weight", torch::ones({kWidth, kClasses}).requires_grad_(), false);
     net.define("def forward(self, x):\n    return torch.matmul(x * self.scale, self.weight)\n");
     const auto model = make_model(save(net), data_, 1);
     EXPECT_EQ(model->size(), 12u);
@@ -211,7 +211,7 @@ TEST_F(ScriptTest, RefusesParametersItCannotTrain) {
     EXPECT_THAT(refusal(save(empty), data_), HasSubstr("has no parameters to train"));
 
     auto silent = torch::jit::Module("Net");
-    silent.register_parameter("weight", torch::zeros({3}), false);
+    silent.register_parameter("weight", torch::zeros({3}).requires_grad_(), false);
     silent.define("def other(self, x):\n    return x\n");
     EXPECT_THAT(refusal(save(silent), data_), HasSubstr("has no method forward"));
 }
@@ -229,7 +229,8 @@ TEST_F(ScriptTest, RefusesFilesThatHoldNoModule) {
 }
 
 TEST_F(ScriptTest, TheExampleInPythonTrains) {
-    if (std::system("/usr/bin/python3 -c 'import torch' >/dev/null 2>&1") != 0)
+    const char* has_torch = "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is None)";
+    if (std::system(fmt::format("/usr/bin/python3 -c \"{}\" >/dev/null 2>&1", has_torch).c_str()) != 0)
         GTEST_SKIP() << "/usr/bin/python3 has no torch";
     const auto file = (dir_ / "net.pt").string();
     ASSERT_EQ(std::system(fmt::format("/usr/bin/python3 {}/examples/net.py {}", LATEGRAD_SOURCE_DIR, file).c_str()), 0);

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <functional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,11 @@ struct ContractCase {
     void (*server)(Party&);
     void (*worker)(Party&);
 };
+
+/// For GoogleTest, which otherwise prints the bytes, addresses among them.
+inline void PrintTo(const ContractCase& contract_case, std::ostream* out) {
+    *out << contract_case.name;
+}
 
 const std::vector<ContractCase>& contract_cases();
 

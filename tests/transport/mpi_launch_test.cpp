@@ -12,8 +12,8 @@ namespace {
 class MpiLaunch : public ::testing::Test {
   protected:
     void SetUp() override {
-        for (const char* variable :
-             {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"}) {
+        for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE", "PMI_RANK",
+                                     "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"}) {
             unsetenv(variable);
         }
     }
@@ -25,7 +25,9 @@ TEST_F(MpiLaunch, NobodyLaunched) {
 
 TEST_F(MpiLaunch, KnowsOpenMpi) {
     setenv("OMPI_COMM_WORLD_SIZE", "9", 1);
+    setenv("OMPI_COMM_WORLD_RANK", "3", 1);
     EXPECT_EQ(mpi_launched_size(), 9u);
+    EXPECT_EQ(mpi_launch()->rank, 3u);
     EXPECT_EQ(mpi_launch()->launcher, "Open MPI's mpirun");
 }
 

@@ -1,0 +1,57 @@
+/// The program under mpirun: the same results as in threads.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/program.h"
+
+namespace lategrad {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+std::vector<std::string> run_to(const TempDir& dir, const std::string& name, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"train", "--data", write_blobs(dir).string(), "--model", "mlp:20", "--batch-size",
+                                          "64", "--updates", "40", "--momentum", "0.9", "--json", "--quiet", "--out",
+                                          (dir / name).string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+}
+
+TEST(Mpi, SyncReachesTheSameBitsAsInThreads) {
+    const TempDir dir;
+    ASSERT_EQ(run_program(run_to(dir, "threads", {"--policy", "sync", "--workers", "4"})).status, 0);
+    const Ran ran = run_program(run_to(dir, "mpi", {"--policy", "sync"}), mpirun(5));
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_EQ(text_in(dir / "mpi/weights.safetensors"), text_in(dir / "threads/weights.safetensors"));
+}
+
+TEST(Mpi, ARunOfEightWorkersReplays) {
+    const TempDir dir;
+    const Ran ran = run_program(run_to(dir, "run", {"--straggle", "exp:3ms", "--wait-for", "5"}), mpirun(9));
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    const json summary = json::parse(ran.out);
+    EXPECT_EQ(summary["workers"], 8);
+    EXPECT_GT(summary["late_applied"], 0);
+    const Ran replayed = run_program({"replay", (dir / "run").string()});
+    EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
+}
+
+TEST(Mpi, WrongInputIsSaidOnce) {
+    const TempDir dir;
+    const Ran wrong_option = run_program(run_to(dir, "run", {"--policy", "hogwild"}), mpirun(3));
+    EXPECT_NE(wrong_option.status, 0);
+    const auto first = wrong_option.err.find("--policy hogwild");
+    ASSERT_NE(first, std::string::npos) << wrong_option.err;
+    EXPECT_EQ(wrong_option.err.find("--policy hogwild", first + 1), std::string::npos) << wrong_option.err;
+
+    const Ran wrong_count = run_program(run_to(dir, "run", {"--workers", "7"}), mpirun(3));
+    EXPECT_NE(wrong_count.status, 0);
+    EXPECT_THAT(wrong_count.err, HasSubstr("--workers 7: 3 processes were started"));
+    EXPECT_FALSE(std::filesystem::exists(dir / "run"));
+}
+
+} // namespace
+} // namespace lategrad

@@ -1,0 +1,175 @@
+/// Synchronous training is what a plain libtorch loop computes.
+#include <torch/torch.h>
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "cli/training.h"
+#include "lategrad/core/error.h"
+#include "lategrad/data/batcher.h"
+#include "tests/cli/program.h"
+
+namespace lategrad {
+namespace {
+
+constexpr std::int64_t kFeatures = 40;
+constexpr std::size_t kBatch = 64;
+constexpr int kUpdates = 50;
+
+Problem problem_for(const std::filesystem::path& data, std::size_t workers, double lr, double momentum) {
+    RunOptions options;
+    options.data = data.string();
+    options.model = "mlp:30";
+    options.policy = "sync";
+    options.workers = workers;
+    options.batch_size = kBatch;
+    options.lr = lr;
+    options.momentum = momentum;
+    options.updates = kUpdates;
+    return make_problem(resolve(options));
+}
+
+/// The same network, written out.
+struct Plain {
+    torch::nn::Linear fc1{kFeatures, 30};
+    torch::nn::Linear fc2{30, 10};
+
+    explicit Plain(const Model& model) {
+        torch::NoGradGuard no_grad;
+        std::vector<float> flat(model.size());
+        model.initial_parameters(flat);
+        std::size_t first = 0;
+        for (torch::Tensor& parameter : parameters()) {
+            parameter.copy_(torch::from_blob(flat.data() + first, parameter.sizes()));
+            first += static_cast<std::size_t>(parameter.numel());
+        }
+        CHECK(first == flat.size());
+    }
+
+    std::vector<torch::Tensor> parameters() { return {fc1->weight, fc1->bias, fc2->weight, fc2->bias}; }
+
+    std::vector<torch::Tensor> gradient(Batch& batch) {
+        const auto n = static_cast<std::int64_t>(batch.examples);
+        const auto x = torch::from_blob(batch.features.data(), {n, kFeatures});
+        const auto y = torch::from_blob(batch.labels.data(), {n}, torch::kLong);
+        const auto loss = torch::nn::functional::cross_entropy(fc2->forward(torch::relu(fc1->forward(x))), y);
+        return torch::autograd::grad({loss}, parameters());
+    }
+
+    std::vector<float> flat() {
+        std::vector<float> out;
+        for (const torch::Tensor& parameter : parameters()) {
+            const float* values = parameter.data_ptr<float>();
+            out.insert(out.end(), values, values + parameter.numel());
+        }
+        return out;
+    }
+};
+
+std::vector<Batcher> batchers(const Problem& problem) {
+    std::vector<Batcher> all;
+    for (std::uint32_t i = 0; i < problem.parts.size(); ++i) {
+        all.emplace_back(problem.data.train, problem.parts[i], problem.batches[i], problem.job.options.seed, WorkerId{i});
+    }
+    return all;
+}
+
+/// SGD over the n sub-batches of an update, summed in worker order.
+std::vector<float> loop_over_sub_batches(const Problem& problem) {
+    Plain plain(*problem.model);
+    auto draw = batchers(problem);
+    const double lr = problem.job.options.lr;
+    const double momentum = problem.job.options.momentum;
+    std::vector<torch::Tensor> velocity;
+    Batch batch;
+    for (std::uint64_t step = 0; step < kUpdates; ++step) {
+        std::vector<torch::Tensor> sum;
+        for (std::size_t i = 0; i < draw.size(); ++i) {
+            draw[i].draw(Step{step}, batch);
+            const double share = static_cast<double>(problem.batches[i]) / kBatch;
+            const auto gradient = plain.gradient(batch);
+            for (std::size_t p = 0; p < gradient.size(); ++p) {
+                if (i == 0) sum.push_back(gradient[p] * share);
+                else sum[p] = sum[p] + gradient[p] * share;
+            }
+        }
+        torch::NoGradGuard no_grad;
+        auto parameters = plain.parameters();
+        for (std::size_t p = 0; p < parameters.size(); ++p) {
+            if (momentum != 0) {
+                if (step == 0) velocity.push_back(sum[p]);
+                else velocity[p] = velocity[p] * momentum + sum[p];
+            }
+            parameters[p].sub_((momentum != 0 ? velocity[p] : sum[p]) * lr);
+        }
+    }
+    return plain.flat();
+}
+
+/// SGD over the whole batch of an update at once.
+std::vector<float> loop_over_whole_batches(const Problem& problem) {
+    Plain plain(*problem.model);
+    auto draw = batchers(problem);
+    Batch part;
+    for (std::uint64_t step = 0; step < kUpdates; ++step) {
+        Batch whole;
+        for (Batcher& batcher : draw) {
+            batcher.draw(Step{step}, part);
+            whole.examples += part.examples;
+            whole.features.insert(whole.features.end(), part.features.begin(), part.features.end());
+            whole.labels.insert(whole.labels.end(), part.labels.begin(), part.labels.end());
+        }
+        const auto gradient = plain.gradient(whole);
+        torch::NoGradGuard no_grad;
+        auto parameters = plain.parameters();
+        for (std::size_t p = 0; p < parameters.size(); ++p) parameters[p].sub_(gradient[p] * problem.job.options.lr);
+    }
+    return plain.flat();
+}
+
+std::vector<float> trained(const Problem& problem) {
+    const Trained result = train_in_threads(problem, {});
+    EXPECT_EQ(result.version.value(), static_cast<std::uint64_t>(kUpdates));
+    return result.parameters;
+}
+
+class SyncTwin : public testing::TestWithParam<std::size_t> {
+  protected:
+    void SetUp() override { at::set_num_threads(1); }
+};
+
+TEST_P(SyncTwin, IsBitEqualToALoopThatSumsTheSubBatchesInWorkerOrder) {
+    const TempDir dir;
+    const auto data = write_blobs(dir);
+    for (const double lr : {0.01, 0.3, 3.0}) {
+        for (const double momentum : {0.0, 0.9}) {
+            const Problem problem = problem_for(data, GetParam(), lr, momentum);
+            const auto ours = trained(problem);
+            const auto plain = loop_over_sub_batches(problem);
+            ASSERT_EQ(ours.size(), plain.size());
+            EXPECT_EQ(std::memcmp(ours.data(), plain.data(), ours.size() * sizeof(float)), 0)
+                << "lr " << lr << " momentum " << momentum;
+        }
+    }
+}
+
+TEST_P(SyncTwin, IsWithin1e5OfWholeBatchSgd) {
+    const TempDir dir;
+    const Problem problem = problem_for(write_blobs(dir), GetParam(), 0.01, 0);
+    const auto ours = trained(problem);
+    const auto plain = loop_over_whole_batches(problem);
+    double difference = 0;
+    double norm = 0;
+    for (std::size_t i = 0; i < ours.size(); ++i) {
+        difference += std::pow(static_cast<double>(ours[i]) - plain[i], 2);
+        norm += std::pow(static_cast<double>(plain[i]), 2);
+    }
+    EXPECT_LE(std::sqrt(difference / norm), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Workers, SyncTwin, testing::Values(1, 2, 4, 8), testing::PrintToStringParamName());
+
+} // namespace
+} // namespace lategrad

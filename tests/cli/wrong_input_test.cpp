@@ -1,0 +1,140 @@
+/// Wrong input ends with one clear line, exit status 2, and nothing overwritten.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "tests/cli/program.h"
+#include "tests/data/idx_files.h"
+
+namespace lategrad {
+namespace {
+
+using testing::HasSubstr;
+
+/// The program refuses these arguments with one line that says `says`.
+void expect_refused(const std::vector<std::string>& arguments, const std::string& says) {
+    std::string shown;
+    for (const auto& argument : arguments) shown += argument + " ";
+    SCOPED_TRACE(shown);
+    const Ran ran = run_program(arguments);
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr(says));
+    EXPECT_EQ(std::count(ran.err.begin(), ran.err.end(), '\n'), 1) << ran.err;
+    EXPECT_EQ(ran.out, "");
+}
+
+TEST(WrongInput, OptionValues) {
+    const TempDir dir;
+    const auto train = [&](std::vector<std::string> rest, const std::string& says) {
+        std::vector<std::string> arguments = {"train", "--out", (dir / "run").string()};
+        arguments.insert(arguments.end(), rest.begin(), rest.end());
+        expect_refused(arguments, says);
+        EXPECT_FALSE(std::filesystem::exists(dir / "run"));
+    };
+    train({"--model", "resnet"}, "--model resnet");
+    train({"--policy", "hogwild"}, "--policy hogwild: expected sync, backup, reuse, kasync, async or ssp:BOUND");
+    train({"--policy", "ssp:many"}, "--policy ssp:many");
+    train({"--late-weight", "exp:-1"}, "--late-weight exp:-1");
+    train({"--normalize", "none"}, "--normalize none: expected workers, quorum or weights");
+    train({"--optimizer", "lion"}, "lion");
+    train({"--lr", "0"}, "--lr 0");
+    train({"--lr", "fast"}, "--lr");
+    train({"--momentum", "1.5"}, "momentum");
+    train({"--lr-schedule", "cosine", "--time-limit", "1"}, "--lr-schedule cosine: needs an end");
+    train({"--codec", "zip"}, "--codec zip");
+    train({"--straggle", "slow:9,4", "--workers", "8"}, "--straggle slow:9,4: there are only 8 workers");
+    train({"--straggle", "exp:20"}, "--straggle");
+    train({"--partition", "random"}, "--partition random");
+    train({"--workers", "4", "--wait-for", "5"}, "--wait-for 5: there are only 4 workers");
+    train({"--workers", "0"}, "--workers 0");
+    train({"--workers", "8", "--batch-size", "4"}, "--batch-size 4: smaller than the 8 workers");
+    train({"--cancel-late"}, "--cancel-late goes with --policy backup");
+    train({"--device", "tpu"}, "--device tpu");
+    train({"--time-limit", "soon"}, "--time-limit");
+    train({"--updates", "-3"}, "--updates");
+    train({"--epochs", "nan"}, "--epochs");
+    train({"--target-accuracy", "85"}, "--target-accuracy");
+    train({"--colour", "red"}, "--colour");
+    expect_refused({"trian"}, "trian");
+    expect_refused({}, "subcommand");
+    expect_refused({"compare", "--policies", "reuse@none"}, "--policies reuse@none");
+    expect_refused({"compare", "--target-accuracy", "0.9"}, "--target-accuracy");
+}
+
+TEST(WrongInput, ConfigFile) {
+    const TempDir dir;
+    const auto config = [&](const std::string& text, const std::string& says) {
+        expect_refused({"train", "--config", dir.write("c.toml", text).string()}, says);
+    };
+    config("lr = 0.1\nlearning-rate = 0.2\n", "c.toml:2: learning-rate: there is no such option");
+    config("lr = \n", "c.toml:1");
+    config("workers = [1, 2]\n", "c.toml:1: workers: expected");
+    config("quiet = \"yes\"\n", "c.toml:1: quiet: expected true or false");
+    config("lr = true\n", "c.toml:1: lr: expected a value");
+    expect_refused({"train", "--config", (dir / "absent.toml").string()}, "absent.toml");
+}
+
+TEST(WrongInput, DataFiles) {
+    const TempDir dir;
+    const auto data = [&](const std::string& name, const std::string& says) {
+        expect_refused({"train", "--data", name, "--data-dir", dir.path().string()}, says);
+    };
+    expect_refused({"train", "--data", "imagenet"}, "imagenet");
+    expect_refused({"train", "--data", (dir / "absent.safetensors").string()}, "absent.safetensors");
+    expect_refused({"train", "--data", dir.write("bad.safetensors", "no header").string()}, "bad.safetensors");
+    data("mnist", "train-images-idx3-ubyte");
+    dir.write("train-images-idx3-ubyte", "this is no IDX file");
+    dir.write("train-labels-idx1-ubyte", idx_file({2}, bytes_of({1, 2})));
+    data("mnist", "train-images-idx3-ubyte");
+    dir.write("train-images-idx3-ubyte", idx_file({2, 2, 2}, bytes_of({1, 2, 3})));
+    data("mnist", "train-images-idx3-ubyte");
+    dir.write("train-images-idx3-ubyte", idx_file({3, 1, 1}, bytes_of({1, 2, 3})));
+    data("mnist", "2"); // three images, two labels
+    dir.write("train-images-idx3-ubyte", idx_file({2, 1, 1}, bytes_of({1, 2})));
+    dir.write("train-labels-idx1-ubyte", idx_file({2}, bytes_of({1, 11})));
+    data("mnist", "label 11");
+}
+
+TEST(WrongInput, ModelFiles) {
+    const TempDir dir;
+    const std::string data = write_blobs(dir).string();
+    expect_refused({"train", "--data", data, "--model", (dir / "absent.pt").string()}, "absent.pt");
+    expect_refused({"train", "--data", data, "--model", dir.write("bad.pt", "no module").string()}, "bad.pt");
+    expect_refused({"train", "--data", data, "--model", "lenet"}, "--model lenet");
+    expect_refused({"train", "--data", data, "--model", "ridge"}, "--model ridge");
+}
+
+TEST(WrongInput, AFolderThatHoldsARunStaysAsItIs) {
+    const TempDir dir;
+    const std::string out = (dir / "run").string();
+    const std::vector<std::string> arguments = {"train", "--data",    write_blobs(dir).string(), "--model", "logistic",
+                                                "--out", out,         "--updates",               "3",       "--quiet"};
+    ASSERT_EQ(run_program(arguments).status, 0);
+    const std::string before = text_in(dir / "run/events.jsonl") + text_in(dir / "run/weights.safetensors");
+    expect_refused(arguments, "already holds a run");
+    EXPECT_EQ(text_in(dir / "run/events.jsonl") + text_in(dir / "run/weights.safetensors"), before);
+
+    expect_refused({"evaluate", out, "--model", "mlp:7"}, "weights.safetensors");
+    expect_refused({"evaluate", (dir / "nowhere").string()}, "nowhere");
+    expect_refused({"inspect", (dir / "nowhere").string()}, "nowhere");
+    expect_refused({"replay", dir.path().string()}, dir.path().string());
+}
+
+TEST(WrongInput, AFullDisk) {
+    if (geteuid() != 0) GTEST_SKIP() << "mounting a small disk needs root";
+    const TempDir dir;
+    const auto disk = dir / "disk";
+    std::filesystem::create_directory(disk);
+    if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=128k") != 0) GTEST_SKIP() << "no permission to mount a small disk";
+    expect_refused({"train", "--data", write_blobs(dir).string(), "--model", "mlp", "--out", (disk / "run").string()},
+                   "free");
+    EXPECT_TRUE(std::filesystem::is_empty(disk));
+    umount(disk.c_str());
+}
+
+} // namespace
+} // namespace lategrad

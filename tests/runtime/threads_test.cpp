@@ -1,0 +1,223 @@
+/// Whole runs: a server and four workers, each with their threads, over the transport inside one process.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+#include "lategrad/codec/codec.h"
+#include "lategrad/core/thread_pool.h"
+#include "lategrad/data/batcher.h"
+#include "lategrad/optim/optimizer.h"
+#include "lategrad/runtime/gradient_thread.h"
+#include "lategrad/runtime/job_thread.h"
+#include "lategrad/runtime/node_loop.h"
+#include "lategrad/server/server.h"
+#include "lategrad/transport/in_process.h"
+#include "lategrad/worker/worker.h"
+#include "tests/data/numbered_data.h"
+#include "tests/runtime/parabola.h"
+
+namespace lategrad {
+namespace {
+
+constexpr std::size_t kWorkers = 4;
+constexpr std::size_t kExamples = 40;
+constexpr std::size_t kBytes = Parabola::kSize * sizeof(float);
+constexpr double kLearningRate = 0.1;
+constexpr std::uint64_t kSeed = 3;
+/// Their batch sizes; uneven, so that the weights of the sum are.
+constexpr std::array<std::uint32_t, kWorkers> kBatches = {3, 3, 2, 2};
+
+Batcher batcher(WorkerId worker) {
+    static const auto data = std::make_shared<const NumberedData>(kExamples);
+    std::vector<std::uint32_t> part(kExamples / kWorkers);
+    std::iota(part.begin(), part.end(), static_cast<std::uint32_t>(worker.value() * part.size()));
+    return Batcher(data, part, kBatches[worker.value()], kSeed, worker);
+}
+
+struct RunOptions {
+    const char* policy = "sync";
+    std::size_t wait_for = 1;
+    bool cancel_late = false;
+    const char* straggle = "none";
+    std::uint64_t updates = 50;
+    std::size_t broken = kWorkers;   ///< this worker cannot compute
+    std::size_t vanishes = kWorkers; ///< this worker's link breaks when it gets its first parameters
+};
+
+struct Finished {
+    std::vector<float> parameters;
+    LedgerTotals totals;
+    Outcome outcome;
+    std::uint64_t version;
+    std::vector<RunEvent> events;
+};
+
+void work(WorkerId id, const RunOptions& options, Transport& transport, const Clock& clock) {
+    Mailbox mailbox(transport);
+    const auto codec = make_codec("none");
+    BufferPool gradients(Worker::kGradientBuffers * kBytes);
+    Worker node({.worker = id, .examples = kBatches[id.value()], .size = Parabola::kSize}, *codec, gradients);
+    Parabola parabola;
+    BrokenSource broken;
+    GradientSource& source =
+        id.value() == options.broken ? static_cast<GradientSource&>(broken) : static_cast<GradientSource&>(parabola);
+    const StraggleModel straggle = StraggleModel::parse(options.straggle, kSeed);
+    GradientThread thread(id, kWorkers, batcher(id), source, straggle, mailbox);
+    NodeLoop(node, transport, clock, mailbox,
+             {.start_compute = [&](const ComputeJob& job) { thread.start(job); },
+              .cancel_compute = [&] { thread.cancel(); }})
+        .run();
+}
+
+/// Says hello, gets parameters and is never heard of again.
+void vanish(WorkerId id, Transport& transport) {
+    transport.try_send(
+        kServerPeer,
+        {.type = MessageType::hello, .worker = id, .examples = kBatches[id.value()], .elements = Parabola::kSize});
+    transport.receive(kNever);
+}
+
+Finished run(const RunOptions& options) {
+    SteadyClock clock;
+    InProcessHub hub(kWorkers, clock);
+    const auto transport = hub.endpoint(kServerPeer);
+
+    std::vector<std::jthread> workers;
+    for (std::uint32_t i = 0; i < kWorkers; ++i) {
+        workers.emplace_back([&, id = WorkerId{i}, mine = hub.endpoint(Peer{i + 1})] {
+            if (id.value() == options.vanishes) vanish(id, *mine);
+            else work(id, options, *mine, clock);
+            mine->shutdown(kNever);
+        });
+    }
+
+    PolicyOptions policy;
+    policy.parse_kind(options.policy);
+    policy.wait_for = options.wait_for;
+    policy.cancel_late = options.cancel_late;
+    const auto codec = make_codec("none");
+    const auto optimizer = make_optimizer({}, Parabola::kSize);
+    // On the way to each worker, waiting for the way to be free, waiting in it and computed on; the current and the next.
+    BufferPool versions((kWorkers * (InProcessHub::kQueuedMax + 3) + 2) * kBytes);
+    Buffer initial = versions.lease(kBytes);
+    std::fill(initial.floats().begin(), initial.floats().end(), 0.0f);
+    Server server({.workers = kWorkers,
+                   .learning_rate = kLearningRate,
+                   .epoch_examples = kExamples,
+                   .trainable = Parabola::kSize,
+                   .size = Parabola::kSize,
+                   .updates = options.updates},
+                  make_policy(policy), *codec, *optimizer, std::move(initial), versions);
+    Mailbox mailbox(*transport);
+    ThreadPool pool(2);
+    JobThread<UpdateTask*> updates([&](UpdateTask*& task) {
+        task->run(pool);
+        mailbox.post(UpdateDone{});
+    });
+    Finished finished;
+    NodeLoop(server, *transport, clock, mailbox,
+             {.start_update = [&](UpdateTask& task) { updates.start(&task); },
+              .tell = [&](const RunEvent& event) { finished.events.push_back(event); },
+              .validate =
+                  [&](const Message& message) {
+                      return codec->validate({message.payload.data(), message.payload.bytes()}, Parabola::kSize);
+                  }})
+        .run();
+    transport->shutdown(kNever);
+
+    const auto parameters = server.parameters().floats();
+    finished.parameters.assign(parameters.begin(), parameters.end());
+    finished.totals = server.totals();
+    finished.outcome = server.outcome();
+    finished.version = server.version().value();
+    return finished;
+}
+
+/// Full synchrony as anybody would write it.
+std::vector<float> plain_loop(std::uint64_t updates) {
+    std::vector<float> w(Parabola::kSize, 0.0f);
+    std::vector<Batcher> batchers;
+    for (std::uint32_t i = 0; i < kWorkers; ++i) batchers.push_back(batcher(WorkerId{i}));
+    Parabola parabola;
+    for (std::uint64_t update = 0; update < updates; ++update) {
+        std::vector<float> sum(Parabola::kSize, 0.0f);
+        for (std::size_t i = 0; i < kWorkers; ++i) {
+            Batch batch;
+            batchers[i].draw(Step{update}, batch);
+            std::vector<float> grad(Parabola::kSize);
+            parabola.compute(w, grad, batch);
+            const auto share = static_cast<float>(kBatches[i] / 10.0);
+            for (std::size_t j = 0; j < grad.size(); ++j) {
+                const float product = share * grad[j];
+                sum[j] = sum[j] + product;
+            }
+        }
+        for (std::size_t j = 0; j < w.size(); ++j) {
+            const float change = static_cast<float>(kLearningRate) * sum[j];
+            w[j] = w[j] - change;
+        }
+    }
+    return w;
+}
+
+TEST(Threads, SyncGivesTheBitsOfAPlainLoopEveryTime) {
+    const RunOptions options{.policy = "sync", .updates = 200};
+    const Finished first = run(options);
+    EXPECT_EQ(first.outcome, Outcome::updates);
+    EXPECT_EQ(first.version, 200u);
+    EXPECT_EQ(first.totals, (LedgerTotals{.pushed = 800, .applied = 800}));
+    EXPECT_EQ(first.parameters, plain_loop(200));
+    EXPECT_EQ(run(options).parameters, first.parameters);
+}
+
+TEST(Threads, SyncGivesTheSameBitsWithStragglers) {
+    EXPECT_EQ(run({.policy = "sync", .straggle = "exp:1ms", .updates = 20}).parameters, plain_loop(20));
+}
+
+class ThreadsPolicies : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(All, ThreadsPolicies, testing::Values("sync", "backup", "reuse", "kasync", "async", "ssp:1"));
+
+TEST_P(ThreadsPolicies, AddUpWithStragglers) {
+    const Finished finished = run({.policy = GetParam(), .wait_for = 2, .straggle = "exp:2ms", .updates = 60});
+    EXPECT_EQ(finished.outcome, Outcome::updates);
+    EXPECT_EQ(finished.version, 60u);
+    EXPECT_TRUE(finished.totals.adds_up());
+    EXPECT_EQ(finished.totals.open, 0u);
+    std::uint64_t applied = 0;
+    for (const RunEvent& event : finished.events) {
+        if (const auto* update = std::get_if<UpdateEvent>(&event.body)) applied += update->applied.size();
+    }
+    EXPECT_EQ(applied, finished.totals.applied);
+}
+
+TEST(Threads, AddUpWhenLateWorkersStartAnew) {
+    const Finished finished = run({.policy = "backup", .wait_for = 2, .cancel_late = true, .straggle = "exp:2ms"});
+    EXPECT_EQ(finished.outcome, Outcome::updates);
+    EXPECT_EQ(finished.version, 50u);
+    EXPECT_TRUE(finished.totals.adds_up());
+    EXPECT_EQ(finished.totals.open, 0u);
+    EXPECT_EQ(finished.totals.applied, 100u);
+    EXPECT_GT(finished.totals.lost, 0u);
+}
+
+TEST(Threads, GoOnWithoutAWorkerThatCannotCompute) {
+    const Finished finished = run({.policy = "reuse", .wait_for = 3, .broken = 1});
+    EXPECT_EQ(finished.outcome, Outcome::updates);
+    EXPECT_EQ(finished.version, 50u);
+    EXPECT_TRUE(finished.totals.adds_up());
+    EXPECT_GE(finished.totals.lost, 1u);
+}
+
+TEST(Threads, GoOnWithoutAWorkerWhoseLinkBroke) {
+    const Finished finished = run({.policy = "sync", .vanishes = 2});
+    EXPECT_EQ(finished.outcome, Outcome::updates);
+    EXPECT_EQ(finished.version, 50u);
+    EXPECT_TRUE(finished.totals.adds_up());
+    EXPECT_EQ(finished.totals.lost, 1u);
+}
+
+} // namespace
+} // namespace lategrad
