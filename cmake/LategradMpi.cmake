@@ -56,8 +56,8 @@ if(lategrad_mpi_chosen STREQUAL "none" AND LATEGRAD_MPI MATCHES "openmpi|mpich")
                         "apt-get install ${lategrad_mpi_packages}")
 endif()
 
-# MPI libraries leak from plug-ins that are unloaded before the leaks are reported, so that no suppression can name them,
-# and ThreadSanitizer does not see the locks inside them.
+# MPI libraries leak from plug-ins unloaded before leaks are reported, so that no suppression can name them, and
+# ThreadSanitizer does not see the locks inside them.
 set(LATEGRAD_MPI_TEST_ENVIRONMENT ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=ignore_noninstrumented_modules=1
     CACHE INTERNAL "")
 set(LATEGRAD_MPI_NAME none CACHE INTERNAL "")

@@ -1,5 +1,5 @@
 /// Synchronous training is what a plain libtorch loop computes.
-#include <torch/torch.h>
+#include "lategrad/torch/torch_headers.h"
 
 #include <gtest/gtest.h>
 

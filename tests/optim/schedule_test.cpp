@@ -42,8 +42,8 @@ TEST(Schedule, Table) {
     };
     for (const Row& row : rows) {
         const TrainingProgress progress{.examples_applied = static_cast<std::uint64_t>(row.epochs * kEpoch),
-                                .epoch_examples = kEpoch,
-                                .done = row.done};
+                                        .epoch_examples = kEpoch,
+                                        .done = row.done};
         EXPECT_NEAR(Schedule::parse(row.spec).factor(progress), row.factor, 1e-15)
             << row.spec << " after " << row.epochs << " epochs, " << row.done << " done";
     }

@@ -23,8 +23,8 @@ std::span<float> span_of(const torch::Tensor& tensor) {
     return {tensor.data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
 }
 
-/// The largest distance to libtorch's parameters, relative to the largest of them, over 100 steps on the noisy gradients
-/// of a quadratic.
+/// The largest distance to libtorch's parameters, relative to the largest of them, over 100 steps on the noisy
+/// gradients of a quadratic.
 template <class TorchOptimizer, class TorchOptions>
 double distance(const TorchOptions& theirs, const OptimizerOptions& ours) {
     RandomStream random(1, Purpose::test);

@@ -64,8 +64,7 @@ TEST_F(WeightsTest, OfAnotherModelAreRefused) {
     const auto longer = make("mlp:4,2", ArrayData(4, {3}, 4));
     const auto shorter = make("mlp:4", data_);
     EXPECT_THAT(message_of([&] { load_weights(path, *longer); }), HasSubstr("the file has no fc3.weight (4, 2)"));
-    EXPECT_THAT(message_of([&] { load_weights(save(*longer), *shorter); }),
-                HasSubstr("the model has no fc3.bias (4)"));
+    EXPECT_THAT(message_of([&] { load_weights(save(*longer), *shorter); }), HasSubstr("the model has no fc3.bias (4)"));
 }
 
 } // namespace
