@@ -37,7 +37,8 @@ RunOptions with_policy(RunOptions options, const std::string& item) {
     options.policy = item.substr(0, at);
     if (at != std::string::npos) {
         const auto k = parse_number<std::size_t>(item.substr(at + 1));
-        if (!k || *k == 0) throw InputError(fmt::format("--policies {}: expected POLICY or POLICY@K, as in reuse@4", item));
+        if (!k || *k == 0)
+            throw InputError(fmt::format("--policies {}: expected POLICY or POLICY@K, as in reuse@4", item));
         options.wait_for = *k;
     }
     return options;
@@ -57,10 +58,12 @@ std::optional<double> time_to(const Compared& run, double accuracy) {
 
 /// The highest of these that every run reached, three at most, ascending.
 std::vector<double> common_accuracies(const std::vector<Compared>& runs) {
-    static constexpr double kMarks[] = {0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.82, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99};
+    static constexpr double kMarks[] = {0.3,  0.4,  0.5, 0.6,  0.65, 0.7,  0.75, 0.8,  0.82, 0.84,
+                                        0.86, 0.88, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99};
     std::vector<double> reached;
     for (const double mark : kMarks) {
-        if (std::all_of(runs.begin(), runs.end(), [&](const Compared& run) { return time_to(run, mark).has_value(); })) {
+        if (std::all_of(runs.begin(), runs.end(),
+                        [&](const Compared& run) { return time_to(run, mark).has_value(); })) {
             reached.push_back(mark);
         }
     }
@@ -74,7 +77,8 @@ std::string table_of(const std::vector<Compared>& runs) {
     for (const double mark : marks) columns.push_back({fmt::format("s to {:g} %", 100 * mark)});
     const bool classifies = !runs.empty() && runs.front().summary.accuracy.has_value();
     columns.push_back({classifies ? "accuracy" : "loss"});
-    for (const char* name : {"applied", "dropped", "held", "work used", "staleness mean", "max"}) columns.push_back({name});
+    for (const char* name : {"applied", "dropped", "held", "work used", "staleness mean", "max"})
+        columns.push_back({name});
     Table table(columns);
     for (const Compared& run : runs) {
         const Summary& s = run.summary;
@@ -103,8 +107,9 @@ std::string indented(const std::string& json) {
 int compare(const std::vector<std::string>& policies, RunOptions options) {
     Signals signals;
     if (options.target_accuracy) {
-        throw InputError("--target-accuracy: compare evaluates after each run; give --time-limit or --epochs, and read the "
-                         "times to each accuracy from the table");
+        throw InputError(
+            "--target-accuracy: compare evaluates after each run; give --time-limit or --epochs, and read the "
+            "times to each accuracy from the table");
     }
     std::vector<Job> jobs; // all of them first: a typing error in the last must not cost the first one's time
     for (const std::string& policy : policies) {
@@ -116,7 +121,8 @@ int compare(const std::vector<std::string>& policies, RunOptions options) {
     const std::filesystem::path folder =
         options.out.empty() ? new_run_path(jobs.front().options.model, "compare") : std::filesystem::path(options.out);
     if (std::filesystem::exists(folder / "table.txt")) {
-        throw InputError(fmt::format("--out {}: already holds a comparison; choose another folder or remove it", folder.string()));
+        throw InputError(
+            fmt::format("--out {}: already holds a comparison; choose another folder or remove it", folder.string()));
     }
 
     std::vector<Compared> runs;
@@ -125,7 +131,8 @@ int compare(const std::vector<std::string>& policies, RunOptions options) {
         const Problem problem = make_problem(job);
         const std::string label = label_of(job);
         std::string name = label;
-        std::replace_if(name.begin(), name.end(), [](char c) { return c == ' ' || c == ':' || c == '='; }, '-');
+        std::replace_if(
+            name.begin(), name.end(), [](char c) { return c == ' ' || c == ':' || c == '='; }, '-');
         if (!options.quiet) fmt::print(stderr, "{} ({} of {})\n", label, runs.size() + 1, jobs.size());
         Recorder recorder(problem, folder / name, "threads", !options.quiet);
         RunHooks hooks = recorder.hooks();
@@ -165,11 +172,13 @@ void add_compare(CLI::App& program, Command& chosen) {
         ->capture_default_str();
     add_run_options(*command, *options);
     command->remove_option(command->get_option("--policy"));
-    command->footer("Stops each at equal time (--time-limit) or equal applied examples (--epochs), and evaluates\n"
-                    "afterwards, so that evaluating takes no time from training.\n\nExamples:\n"
-                    "  lategrad compare --policies sync,backup,reuse --workers 8 --time-limit 30 --straggle exp:20ms\n"
-                    "  lategrad compare --policies backup,reuse,reuse@4 --workers 8 --partition label --straggle slow:2,4\n");
-    command->callback([policies, options, &chosen] { chosen = [policies, options] { return compare(*policies, *options); }; });
+    command->footer(
+        "Stops each at equal time (--time-limit) or equal applied examples (--epochs), and evaluates\n"
+        "afterwards, so that evaluating takes no time from training.\n\nExamples:\n"
+        "  lategrad compare --policies sync,backup,reuse --workers 8 --time-limit 30 --straggle exp:20ms\n"
+        "  lategrad compare --policies backup,reuse,reuse@4 --workers 8 --partition label --straggle slow:2,4\n");
+    command->callback(
+        [policies, options, &chosen] { chosen = [policies, options] { return compare(*policies, *options); }; });
 }
 
 } // namespace lategrad

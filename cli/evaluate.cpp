@@ -61,8 +61,11 @@ int evaluate(const EvaluateOptions& given) {
 void add_evaluate(CLI::App& program, Command& chosen) {
     auto options = std::make_shared<EvaluateOptions>();
     CLI::App* command = program.add_subcommand("evaluate", "Loss and accuracy of trained weights on the test part");
-    command->add_option("weights", options->path, "run folder, or a weights file (.safetensors)")->required()->type_name("RUN");
-    command->add_option("--model", options->model, "of the weights; default: what config.toml beside them says")->type_name("MODEL");
+    command->add_option("weights", options->path, "run folder, or a weights file (.safetensors)")
+        ->required()
+        ->type_name("RUN");
+    command->add_option("--model", options->model, "of the weights; default: what config.toml beside them says")
+        ->type_name("MODEL");
     command->add_option("--data", options->data, "to evaluate on; default likewise")->type_name("DATA");
     command->add_option("--data-dir", options->data_dir, "folder of IDX files")->type_name("DIR");
     command->add_option("--seed", options->seed, "of a split made from one file");

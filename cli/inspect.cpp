@@ -76,17 +76,20 @@ int inspect_run(const std::filesystem::path& path) {
     }
     Table table({{"worker"}, {"assigned"}, {"applied"}, {"late among them"}, {"dropped"}, {"lost"}, {"mean ms"}});
     for (const auto& [worker, account] : accounts) {
-        const double mean = account.arrived > 0 ? 1000 * account.compute_seconds / static_cast<double>(account.arrived) : 0;
+        const double mean =
+            account.arrived > 0 ? 1000 * account.compute_seconds / static_cast<double>(account.arrived) : 0;
         table.add_row({fmt::format("{}", worker.value()), fmt::format("{}", account.assigned),
                        fmt::format("{}", account.applied), fmt::format("{}", account.late),
-                       fmt::format("{}", account.dropped), fmt::format("{}", account.lost), fmt::format("{:.1f}", mean)});
+                       fmt::format("{}", account.dropped), fmt::format("{}", account.lost),
+                       fmt::format("{:.1f}", mean)});
     }
     fmt::print("\n{}", table.text());
     return 0;
 }
 
 int inspect(const std::filesystem::path& path) {
-    if (!std::filesystem::exists(path)) throw InputError(fmt::format("{}: there is no such file or folder", path.string()));
+    if (!std::filesystem::exists(path))
+        throw InputError(fmt::format("{}: there is no such file or folder", path.string()));
     return std::filesystem::is_directory(path) ? inspect_run(path) : inspect_weights(path);
 }
 

@@ -36,7 +36,8 @@ int run(std::vector<std::string> arguments) {
                      "  mpirun -n 9 lategrad train --policy reuse --epochs 5\n"
                      "  lategrad compare --policies sync,backup,reuse --time-limit 30 --workers 8",
                      "lategrad");
-    program.set_version_flag("--version", fmt::format("lategrad {} (MPI: {})", LATEGRAD_VERSION, lategrad::mpi_build_name()));
+    program.set_version_flag("--version",
+                             fmt::format("lategrad {} (MPI: {})", LATEGRAD_VERSION, lategrad::mpi_build_name()));
     program.require_subcommand(1);
     program.fallthrough(false);
     lategrad::Command chosen;
@@ -50,6 +51,10 @@ int run(std::vector<std::string> arguments) {
     try {
         if (!arguments.empty()) {
             const auto named = program.get_subcommands([&](CLI::App* c) { return c->check_name(arguments.front()); });
+            if (named.empty() && !arguments.front().starts_with("-")) {
+                throw lategrad::InputError(
+                    fmt::format("{}: there is no such command; see lategrad --help", arguments.front()));
+            }
             if (!named.empty()) {
                 command = arguments.front();
                 if (named.front()->get_option_no_throw("--config")) {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <thread>
+#include <type_traits>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -39,11 +39,15 @@ std::string as_argument(const toml::node& value, const std::string& where) {
 } // namespace
 
 void add_run_options(CLI::App& command, RunOptions& o) {
-    const auto add = [&](const char* group, const char* name, auto& value, const char* help) {
-        return command.add_option(name, value, help)
-            ->group(group)
-            ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
-            ->capture_default_str();
+    const auto add = [&]<class T>(const char* group, const char* name, T& value, const char* help) {
+        CLI::Option* option = command.add_option(name, value, help)
+                                  ->group(group)
+                                  ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+                                  ->capture_default_str();
+        // CLI11 reads -3 as an unsigned number of twenty digits.
+        constexpr bool counts = std::is_unsigned_v<T> || std::is_same_v<T, std::optional<std::uint64_t>>;
+        if constexpr (counts) option->check(CLI::NonNegativeNumber);
+        return option;
     };
     const auto flag = [&](const char* group, const char* name, bool& value, const char* help) {
         command.add_flag(name, value, help)->group(group);
@@ -51,7 +55,8 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     constexpr const char* kProblem = "Problem";
     add(kProblem, "--model", o.model, "lenet, mlp, mlp:H1,H2,..., logistic, ridge[:ETA], or a TorchScript file NET.pt")
         ->type_name("MODEL");
-    add(kProblem, "--data", o.data, "fashion-mnist, mnist, mnist-t10k, or ARRAYS.safetensors with x, y (x_test, y_test)")
+    add(kProblem, "--data", o.data,
+        "fashion-mnist, mnist, mnist-t10k, or ARRAYS.safetensors with x, y (x_test, y_test)")
         ->type_name("DATA");
     add(kProblem, "--data-dir", o.data_dir, "folder of IDX files, gzipped or not")->type_name("DIR");
     add(kProblem, "--partition", o.partition, "who holds which examples: iid, contiguous, label, dirichlet:A, shared")
@@ -61,12 +66,14 @@ void add_run_options(CLI::App& command, RunOptions& o) {
 
     constexpr const char* kPolicy = "Who is waited for";
     add(kPolicy, "--workers", o.workers, "threads here; under mpirun, all ranks but the server's")->type_name("N");
-    add(kPolicy, "--wait-for", o.wait_for, "k: an update waits for the k fastest; default three quarters of the workers")
+    add(kPolicy, "--wait-for", o.wait_for,
+        "k: an update waits for the k fastest; default three quarters of the workers")
         ->type_name("K");
     add(kPolicy, "--policy", o.policy, "sync, backup, reuse, kasync, async or ssp:BOUND (docs/policies.md)")
         ->type_name("POLICY");
     add(kPolicy, "--late-weight", o.late_weight, "one, inverse, sqrt, exp:BETA or span")->type_name("WEIGHT");
-    add(kPolicy, "--normalize", o.normalize, "divide by the batches of: workers, quorum or weights; default the policy's")
+    add(kPolicy, "--normalize", o.normalize,
+        "divide by the batches of: workers, quorum or weights; default the policy's")
         ->type_name("WHAT");
     add(kPolicy, "--staleness-max", o.staleness_max, "drop gradients that are staler")->type_name("UPDATES");
     flag(kPolicy, "--cancel-late", o.cancel_late, "backup: late workers give up their gradient at each update");
@@ -93,7 +100,8 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     add(kEnd, "--target-accuracy", o.target_accuracy, "on the test part, 0 to 1")->type_name("A");
 
     constexpr const char* kRun = "Run";
-    add(kRun, "--eval-every", o.eval_every, "updates between evaluations; default an epoch's worth")->type_name("UPDATES");
+    add(kRun, "--eval-every", o.eval_every, "updates between evaluations; default an epoch's worth")
+        ->type_name("UPDATES");
     add(kRun, "--threads", o.threads, "libtorch's intra-op threads per worker");
     add(kRun, "--device", o.device, "cpu");
     add(kRun, "--out", o.out, "run folder; default runs/TIME-MODEL-POLICY")->type_name("DIR");
@@ -143,7 +151,9 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
 
 std::string to_toml(const RunOptions& o) {
     std::string out = "# All options of this run, resolved. Run it again: lategrad train --config config.toml\n";
-    const auto text = [&](const char* key, const std::string& value) { out += fmt::format("{} = {}\n", key, quoted(value)); };
+    const auto text = [&](const char* key, const std::string& value) {
+        out += fmt::format("{} = {}\n", key, quoted(value));
+    };
     const auto plain = [&](const char* key, const auto& value) { out += fmt::format("{} = {}\n", key, value); };
     text("model", o.model);
     text("data", o.data);
@@ -197,9 +207,11 @@ Job resolve(const RunOptions& given) {
 
     require(o.workers >= 1, "--workers 0: at least one worker is needed");
     if (o.wait_for == 0) o.wait_for = (3 * o.workers + 3) / 4;
-    require(o.wait_for <= o.workers, fmt::format("--wait-for {}: there are only {} workers (--workers)", o.wait_for, o.workers));
+    require(o.wait_for <= o.workers,
+            fmt::format("--wait-for {}: there are only {} workers (--workers)", o.wait_for, o.workers));
     require(o.batch_size >= o.workers,
-            fmt::format("--batch-size {}: smaller than the {} workers, who take an equal share each", o.batch_size, o.workers));
+            fmt::format("--batch-size {}: smaller than the {} workers, who take an equal share each", o.batch_size,
+                        o.workers));
     require(std::isfinite(o.lr) && o.lr > 0, fmt::format("--lr {}: expected a number above 0", o.lr));
     require(o.threads >= 1, fmt::format("--threads {}: expected 1 or more", o.threads));
     require(o.device == "cpu", fmt::format("--device {}: this version computes on cpu", o.device));
@@ -219,7 +231,8 @@ Job resolve(const RunOptions& given) {
     job.policy.staleness_max = o.staleness_max;
     make_policy(job.policy); // for its checks
     make_codec(o.codec);
-    job.optimizer = {.kind = o.optimizer, .momentum = o.momentum, .nesterov = o.nesterov, .weight_decay = o.weight_decay};
+    job.optimizer = {
+        .kind = o.optimizer, .momentum = o.momentum, .nesterov = o.nesterov, .weight_decay = o.weight_decay};
     make_optimizer(job.optimizer, 1);
     job.schedule = Schedule::parse(o.lr_schedule);
     job.straggle = StraggleModel::parse(o.straggle, o.seed);

@@ -1,5 +1,5 @@
-/// The options that train, compare, evaluate and replay share: read once, from the command line and from TOML, validated
-/// once, and written back whole to the run folder.
+/// The options that train, compare, evaluate and replay share: read once, from the command line and from TOML,
+/// validated once, and written back whole to the run folder.
 #pragma once
 
 #include <cstdint>

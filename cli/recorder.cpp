@@ -6,8 +6,7 @@
 
 namespace lategrad {
 
-Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, std::string transport,
-                   bool show_progress)
+Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, std::string transport, bool show_progress)
     : problem_(problem),
       folder_(RunFolder::create(path, to_toml(problem.job.options), fingerprint(problem.job.options.threads).fields,
                                 problem.model->size() * sizeof(float))),

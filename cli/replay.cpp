@@ -1,6 +1,7 @@
 /// lategrad replay: computes a recorded run again, gradient by gradient, and compares the parameters bit for bit.
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <vector>
@@ -36,11 +37,14 @@ struct Lane {
 class Replay {
   public:
     Replay(const Problem& problem, const std::vector<UpdateEvent>& updates)
-        : problem_(problem), updates_(updates), pool_(std::max(1u, std::thread::hardware_concurrency())),
+        : problem_(problem),
+          updates_(updates),
+          pool_(std::max(1u, std::thread::hardware_concurrency())),
           codec_(make_codec(problem.job.options.codec)),
           optimizer_(make_optimizer(problem.job.optimizer, problem.model->trainable())),
           update_(*codec_, *optimizer_, problem.model->trainable(), problem.model->size()),
-          buffers_(~std::size_t{0} >> 2), bytes_(problem.model->size() * sizeof(float)) {
+          buffers_(std::numeric_limits<std::size_t>::max() / 2),
+          bytes_(problem.model->size() * sizeof(float)) {
         const RunOptions& o = problem.job.options;
         for (std::size_t i = 0; i < pool_.size(); ++i) {
             Lane lane{.source = make_gradient_source(problem.job.model, *problem.data.train, o.threads)};
@@ -126,7 +130,9 @@ std::vector<UpdateEvent> updates_of(const RecordedRun& run, const Problem& probl
         for (const AppliedGradient& gradient : update->applied) {
             good = good && gradient.base <= update->version && gradient.worker.value() < problem.parts.size();
         }
-        if (!good) throw InputError(fmt::format("{}/events.jsonl: update {} does not follow from those before it", path, updates.size()));
+        if (!good)
+            throw InputError(
+                fmt::format("{}/events.jsonl: update {} does not follow from those before it", path, updates.size()));
         updates.push_back(*update);
     }
     return updates;
@@ -137,8 +143,9 @@ int replay(const std::string& path, bool quiet) {
     const RunOptions options = options_from_toml(std::filesystem::path(path) / "config.toml");
     const auto differing = differences({run.fingerprint}, fingerprint(options.threads));
     if (!differing.empty()) {
-        throw InputError(fmt::format("{}: recorded on another build or machine, so its bits cannot be reproduced here: {}",
-                                     path, fmt::join(differing, "; ")));
+        throw InputError(
+            fmt::format("{}: recorded on another build or machine, so its bits cannot be reproduced here: {}", path,
+                        fmt::join(differing, "; ")));
     }
     const Problem problem = make_problem(resolve(options));
     const auto updates = updates_of(run, problem, path);
@@ -152,7 +159,8 @@ int replay(const std::string& path, bool quiet) {
     Replay again(problem, updates);
     const auto replayed = again.run([&](std::size_t done) {
         if (terminal && (done % 10 == 0 || done == updates.size())) {
-            fmt::print(stderr, "\rreplayed {} of {} updates{}", done, updates.size(), done == updates.size() ? "\n" : "");
+            fmt::print(stderr, "\rreplayed {} of {} updates{}", done, updates.size(),
+                       done == updates.size() ? "\n" : "");
         }
     });
     std::size_t different = 0;
@@ -160,7 +168,8 @@ int replay(const std::string& path, bool quiet) {
         different += std::memcmp(&replayed[i], &recorded[i], sizeof(float)) != 0 ? 1 : 0;
     }
     if (different > 0) {
-        fmt::print("{}: {} updates replayed; {} of {} parameters differ\n", path, updates.size(), different, replayed.size());
+        fmt::print("{}: {} updates replayed; {} of {} parameters differ\n", path, updates.size(), different,
+                   replayed.size());
         return 1;
     }
     fmt::print("{}: {} updates replayed; all {} parameters are the same, bit for bit\n", path, updates.size(),

@@ -41,12 +41,14 @@ int exit_status(Outcome outcome) {
 
 void warn_of_surprises(const Problem& problem, bool threads) {
     if (reference_blas()) {
-        spdlog::warn("libtorch computes on the reference BLAS, about 3 times slower: apt-get install libopenblas0-openmp");
+        spdlog::warn(
+            "libtorch computes on the reference BLAS, about 3 times slower: apt-get install libopenblas0-openmp");
     }
     if (threads && problem.job.options.workers > 1 && problem.model->draws_random_numbers()) {
-        spdlog::warn("--model {}: draws random numbers (dropout) from a generator that threads share; this run cannot be "
-                     "repeated or replayed; one process per worker (mpirun) can",
-                     problem.job.options.model);
+        spdlog::warn(
+            "--model {}: draws random numbers (dropout) from a generator that threads share; this run cannot be "
+            "repeated or replayed; one process per worker (mpirun) can",
+            problem.job.options.model);
     }
 }
 
@@ -124,7 +126,8 @@ int train_over_mpi(RunOptions options, bool workers_given) {
 void add_train(CLI::App& program, Command& chosen) {
     auto options = std::make_shared<RunOptions>();
     CLI::App* command = program.add_subcommand(
-        "train", "Train in threads here; under mpirun or srun with several processes, rank 0 serves and the others work");
+        "train",
+        "Train in threads here; under mpirun or srun with several processes, rank 0 serves and the others work");
     add_run_options(*command, *options);
     command->footer("Examples:\n"
                     "  lategrad train --workers 8 --wait-for 6 --straggle exp:20ms --epochs 5\n"

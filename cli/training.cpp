@@ -55,10 +55,11 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
 
     const auto codec = make_codec(o.codec);
     const auto optimizer = make_optimizer(job.optimizer, model.trainable());
-    // Each worker may be sent another version; one is current, one being written, and some wait for their evaluation.
-    const std::size_t snapshots = hooks.evaluate == EvaluationThread::When::after ? hooks.snapshots_max : 2;
+    // The most that can be alive at once, not what is: one current, one being written, some waiting for their
+    // evaluation, and per worker those on the way (with --cancel-late several), one computed on and one that waits.
+    const std::size_t snapshots = hooks.evaluate == EvaluationThread::When::after ? hooks.snapshots_max + 1 : 2;
     const std::size_t bytes = model.size() * sizeof(float);
-    BufferPool versions((o.workers + 2 + snapshots) * (bytes + (std::size_t{2} << 20)));
+    BufferPool versions(((InProcessHub::kQueuedMax + 3) * o.workers + 2 + snapshots) * bytes);
     Buffer initial = versions.lease(bytes);
     model.initial_parameters(initial.floats());
 
@@ -100,9 +101,10 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
                   {.start_update = [&](UpdateTask& task) { updates.start(&task); },
                    .evaluate = [&](const Snapshot& snapshot) { evaluation.submit(snapshot); },
                    .tell = hooks.tell,
-                   .validate = [&](const Message& message) {
-                       return codec->validate({message.payload.data(), message.payload.bytes()}, model.size());
-                   }});
+                   .validate =
+                       [&](const Message& message) {
+                           return codec->validate({message.payload.data(), message.payload.bytes()}, model.size());
+                       }});
     if (hooks.stop_with) hooks.stop_with([&mailbox] { mailbox.post(StopRequested{}); });
     loop.run();
     if (hooks.stop_with) hooks.stop_with({});
@@ -131,7 +133,7 @@ void work(const Problem& problem, WorkerId worker, Transport& transport, const C
     const std::uint32_t examples = problem.batches[worker.value()];
 
     const auto codec = make_codec(o.codec);
-    BufferPool gradients(Worker::kGradientBuffers * (size * sizeof(float) + (std::size_t{2} << 20)));
+    BufferPool gradients(Worker::kGradientBuffers * size * sizeof(float));
     Worker node({.worker = worker, .examples = examples, .run = problem.run, .size = size}, *codec, gradients);
     const auto source = make_gradient_source(job.model, *problem.data.train, o.threads, o.seed + worker.value());
 

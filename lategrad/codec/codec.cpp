@@ -9,7 +9,7 @@ namespace lategrad {
 
 std::unique_ptr<Codec> make_codec(std::string_view spec) {
     if (spec == "none") return std::make_unique<RawCodec>();
-    throw InputError(fmt::format("--codec '{}': unknown codec; there is: none", spec));
+    throw InputError(fmt::format("--codec {}: expected none", spec));
 }
 
 } // namespace lategrad

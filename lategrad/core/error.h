@@ -25,5 +25,5 @@ class EnvironmentError : public std::runtime_error {
 } // namespace lategrad
 
 /// States what must be true unless this program has a bug; ends the process with file and line otherwise.
-#define CHECK(condition) \
+#define CHECK(condition)                                                                                               \
     (static_cast<bool>(condition) ? static_cast<void>(0) : ::lategrad::check_failed(#condition, __FILE__, __LINE__))

@@ -11,15 +11,15 @@ enum class Fate : std::uint8_t { apply, hold, drop, lost };
 
 /// Why. Text is made only when shown.
 enum class Reason : std::uint8_t {
-    none,           ///< no gradient before this one
-    fresh,          ///< computed on the current version
-    late,           ///< its base version was updated before it arrived
-    too_stale,      ///< staler than --staleness-max
-    not_finite,     ///< holds a NaN or an infinity
-    malformed,      ///< its payload has not the model's size
-    cancelled,      ///< its worker was told to start anew (--cancel-late)
-    worker_gone,    ///< its worker left or died
-    run_ended,      ///< the run ended before it arrived
+    none,        ///< no gradient before this one
+    fresh,       ///< computed on the current version
+    late,        ///< its base version was updated before it arrived
+    too_stale,   ///< staler than --staleness-max
+    not_finite,  ///< holds a NaN or an infinity
+    malformed,   ///< its payload has not the model's size
+    cancelled,   ///< its worker was told to start anew (--cancel-late)
+    worker_gone, ///< its worker left or died
+    run_ended,   ///< the run ended before it arrived
 };
 
 std::string_view to_string(Fate fate);

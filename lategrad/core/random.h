@@ -15,8 +15,8 @@ namespace lategrad {
 /// What a stream is for: the first part of its path.
 enum class Purpose : std::uint64_t { data = 1, partition = 2, straggle = 3, model = 4, test = 5 };
 
-/// xoshiro256++ (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021, §5), seeded by SplitMix64.
-/// The distributions are our own, because those of the standard library differ between implementations.
+/// xoshiro256++ (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021, §5), seeded by
+/// SplitMix64. The distributions are our own, because those of the standard library differ between implementations.
 class RandomStream {
   public:
     using result_type = std::uint64_t;

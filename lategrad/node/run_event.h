@@ -54,7 +54,7 @@ struct UpdateEvent {
     std::vector<AppliedGradient> applied; ///< in (worker, step) order, the order of the sum
     double denominator = 0;               ///< D, in examples
     double learning_rate = 0;
-    double loss = 0; ///< mean over the applied gradients' batches
+    double loss = 0;                    ///< mean over the applied gradients' batches
     std::uint64_t examples_applied = 0; ///< in the run so far
     std::uint64_t bytes_received = 0;   ///< payloads and headers, in the run so far
     std::uint64_t bytes_sent = 0;
@@ -70,7 +70,16 @@ struct Evaluation {
 };
 
 /// Why a run ended.
-enum class Outcome : std::uint8_t { running, updates, epochs, time_limit, target_accuracy, interrupted, no_workers, diverged };
+enum class Outcome : std::uint8_t {
+    running,
+    updates,
+    epochs,
+    time_limit,
+    target_accuracy,
+    interrupted,
+    no_workers,
+    diverged
+};
 std::string_view to_string(Outcome outcome);
 
 struct EndEvent {

@@ -27,7 +27,7 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options, std::
         return std::make_unique<Sgd>(options, parameters);
     }
     if (options.kind != "adam" && options.kind != "adamw") {
-        throw InputError(fmt::format("--optimizer '{}': unknown; there are: sgd, adam, adamw", options.kind));
+        throw InputError(fmt::format("--optimizer {}: expected sgd, adam or adamw", options.kind));
     }
     if (options.momentum != 0 || options.nesterov) {
         throw InputError(fmt::format("--{}: only for --optimizer sgd, not {}; leave it out",

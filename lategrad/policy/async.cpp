@@ -1,5 +1,5 @@
-/// Asynchronous SGD (Dean et al. 2012, Downpour): every gradient is an update, scaled so that it counts as it would in a
-/// synchronous one.
+/// Asynchronous SGD (Dean et al. 2012, Downpour): every gradient is an update, scaled so that it counts as it would in
+/// a synchronous one.
 #include "lategrad/policy/policies.h"
 
 namespace lategrad {

@@ -1,5 +1,5 @@
-/// Backup workers (Chen et al. 2016, "Revisiting Distributed Synchronous SGD", algorithm 4): the k fastest of n close an
-/// update, and what arrives later is forgotten.
+/// Backup workers (Chen et al. 2016, "Revisiting Distributed Synchronous SGD", algorithm 4): the k fastest of n close
+/// an update, and what arrives later is forgotten.
 #include <algorithm>
 
 #include "lategrad/policy/policies.h"
@@ -27,7 +27,8 @@ class Backup final : public Policy {
 
     void on_dropped(WorkerId worker, Decision& out) override {
         // With --cancel-late its next gradient was started when it became late; this one crossed the cancellation.
-        if (!options().cancel_late || out.reason != Reason::late) out.send.push_back(worker);
+        const bool crossed = options().cancel_late && (out.reason == Reason::late || out.reason == Reason::too_stale);
+        if (!crossed) out.send.push_back(worker);
     }
 
     void close_if_quorum(Decision& out) {

@@ -32,7 +32,8 @@ void PolicyOptions::parse_kind(std::string_view spec) {
             return;
         }
     }
-    throw InputError(fmt::format("--policy {}: expected sync, backup, reuse, kasync, async or ssp:BOUND, as in ssp:3", spec));
+    throw InputError(
+        fmt::format("--policy {}: expected sync, backup, reuse, kasync, async or ssp:BOUND, as in ssp:3", spec));
 }
 
 void PolicyOptions::parse_normalize(std::string_view spec) {
@@ -43,7 +44,8 @@ void PolicyOptions::parse_normalize(std::string_view spec) {
 }
 
 Policy::Policy(const PolicyOptions& options, Normalize default_normalize)
-    : options_(options), normalize_(options.normalize.value_or(default_normalize)) {
+    : options_(options),
+      normalize_(options.normalize.value_or(default_normalize)) {
     CHECK(options.wait_for > 0);
 }
 
@@ -139,8 +141,8 @@ void Policy::close(Closers closers, Decision& out) {
 
 std::unique_ptr<Policy> make_policy(const PolicyOptions& options) {
     if (options.cancel_late && options.kind != "backup") {
-        throw InputError(fmt::format("--cancel-late goes with --policy backup; {} has a use for late gradients or waits for all",
-                                     options.kind));
+        throw InputError(fmt::format(
+            "--cancel-late goes with --policy backup; {} has a use for late gradients or waits for all", options.kind));
     }
     if (options.kind == "sync") return make_sync(options);
     if (options.kind == "backup") return make_backup(options);
@@ -148,7 +150,8 @@ std::unique_ptr<Policy> make_policy(const PolicyOptions& options) {
     if (options.kind == "kasync") return make_kasync(options);
     if (options.kind == "async") return make_async(options);
     if (options.kind == "ssp") return make_ssp(options);
-    throw InputError(fmt::format("--policy {}: expected sync, backup, reuse, kasync, async or ssp:BOUND", options.kind));
+    throw InputError(
+        fmt::format("--policy {}: expected sync, backup, reuse, kasync, async or ssp:BOUND", options.kind));
 }
 
 } // namespace lategrad

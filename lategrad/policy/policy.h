@@ -27,11 +27,11 @@ enum class Normalize {
 };
 
 struct PolicyOptions {
-    std::string kind = "reuse";       ///< sync, backup, reuse, kasync, async, ssp
-    std::uint64_t bound = 0;          ///< ssp
-    std::size_t wait_for = 1;         ///< k: backup, reuse, kasync
-    bool cancel_late = false;         ///< backup: at each update the late workers start anew
-    LateWeight late_weight;           ///< s
+    std::string kind = "reuse";         ///< sync, backup, reuse, kasync, async, ssp
+    std::uint64_t bound = 0;            ///< ssp
+    std::size_t wait_for = 1;           ///< k: backup, reuse, kasync
+    bool cancel_late = false;           ///< backup: at each update the late workers start anew
+    LateWeight late_weight;             ///< s
     std::optional<Normalize> normalize; ///< empty: the policy's own (docs/policies.md)
     std::optional<std::uint64_t> staleness_max;
 
@@ -99,8 +99,8 @@ struct Decision {
     }
 };
 
-/// The machinery every policy shares: members, versions, weights and the closing of an update. A policy is one file that
-/// says when an update closes and who is sent what.
+/// The machinery every policy shares: members, versions, weights and the closing of an update. A policy is one file
+/// that says when an update closes and who is sent what.
 class Policy {
   public:
     Policy(const PolicyOptions& options, Normalize default_normalize);
@@ -119,14 +119,15 @@ class Policy {
     struct Member {
         bool active = false;
         std::uint32_t examples = 0;
-        Version applied_through;          ///< the version that the last update with a gradient of this worker made
-        std::uint32_t gradients = 0;      ///< of this worker in the update that closes
+        Version applied_through;     ///< the version that the last update with a gradient of this worker made
+        std::uint32_t gradients = 0; ///< of this worker in the update that closes
     };
 
     virtual void on_joined(WorkerId worker, Decision& out) { out.send.push_back(worker); }
     virtual void on_left(WorkerId worker, Decision& out) = 0;
     virtual void on_arrived(const GradientArrived& gradient, Decision& out) = 0;
-    /// The worker's gradient was dropped before on_arrived saw it; by default it is sent the current parameters at once.
+    /// The worker's gradient was dropped before on_arrived saw it; by default it is sent the current parameters at
+    /// once.
     virtual void on_dropped(WorkerId worker, Decision& out) { out.send.push_back(worker); }
 
     bool fresh(const GradientArrived& gradient) const { return gradient.base == version_; }

@@ -1,5 +1,5 @@
-/// What this project exists for: the k fastest of n close an update, and gradients that came later than that are held and
-/// join the next one.
+/// What this project exists for: the k fastest of n close an update, and gradients that came later than that are held
+/// and join the next one.
 #include "lategrad/policy/policies.h"
 
 namespace lategrad {

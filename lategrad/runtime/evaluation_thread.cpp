@@ -7,7 +7,10 @@
 namespace lategrad {
 
 EvaluationThread::EvaluationThread(When when, std::size_t snapshots_max, Evaluate evaluate, Answer answer)
-    : when_(when), snapshots_max_(snapshots_max), evaluate_(std::move(evaluate)), answer_(std::move(answer)),
+    : when_(when),
+      snapshots_max_(snapshots_max),
+      evaluate_(std::move(evaluate)),
+      answer_(std::move(answer)),
       thread_([this] { loop(); }) {
     CHECK(snapshots_max >= 2);
 }

@@ -43,7 +43,7 @@ class EvaluationThread {
     std::condition_variable changed_;
     std::vector<Snapshot> waiting_; ///< beside: at most one
     std::size_t submitted_ = 0;
-    std::size_t keep_every_ = 1;    ///< after
+    std::size_t keep_every_ = 1; ///< after
     bool finishing_ = false;
     std::exception_ptr failure_;
     std::jthread thread_;

@@ -6,8 +6,13 @@ namespace lategrad {
 
 GradientThread::GradientThread(WorkerId worker, std::size_t workers, Batcher batcher, GradientSource& source,
                                const StraggleModel& straggle, Mailbox& mailbox)
-    : worker_(worker), workers_(workers), batcher_(std::move(batcher)), source_(source), straggle_(straggle),
-      mailbox_(mailbox), thread_([this](ComputeJob& job) { compute(job); }) {}
+    : worker_(worker),
+      workers_(workers),
+      batcher_(std::move(batcher)),
+      source_(source),
+      straggle_(straggle),
+      mailbox_(mailbox),
+      thread_([this](ComputeJob& job) { compute(job); }) {}
 
 void GradientThread::start(const ComputeJob& job) {
     {

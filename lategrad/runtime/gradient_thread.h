@@ -23,8 +23,8 @@ class GradientThread {
 
     /// Answers with ComputeDone. REQUIRES: the one before has answered.
     void start(const ComputeJob& job);
-    /// The gradient being computed is not wanted any more: the sleep of a straggler ends at once, a computation under way
-    /// is finished.
+    /// The gradient being computed is not wanted any more: the sleep of a straggler ends at once, a computation under
+    /// way is finished.
     void cancel();
     /// What went wrong in a computation; its ComputeDone is then cancelled and carries nothing. Empty: nothing did.
     std::exception_ptr failure() const;

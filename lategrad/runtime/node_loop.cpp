@@ -8,7 +8,11 @@
 namespace lategrad {
 
 NodeLoop::NodeLoop(Node& node, Transport& transport, const Clock& clock, Mailbox& mailbox, NodeHands hands)
-    : node_(node), transport_(transport), clock_(clock), mailbox_(mailbox), hands_(std::move(hands)) {}
+    : node_(node),
+      transport_(transport),
+      clock_(clock),
+      mailbox_(mailbox),
+      hands_(std::move(hands)) {}
 
 void NodeLoop::run() {
     handle(Timer{});

@@ -1,6 +1,6 @@
 /// Drives one node with a real transport and the real clock. The thread that runs the loop is the communication thread:
-/// it owns the transport and never computes; gradients, updates and evaluations run on threads of their own and come back
-/// through the mailbox.
+/// it owns the transport and never computes; gradients, updates and evaluations run on threads of their own and come
+/// back through the mailbox.
 #pragma once
 
 #include <deque>
@@ -18,9 +18,9 @@ namespace lategrad {
 struct NodeHands {
     std::function<void(const ComputeJob&)> start_compute; ///< answers with ComputeDone
     std::function<void()> cancel_compute;
-    std::function<void(UpdateTask&)> start_update;        ///< answers with UpdateDone
-    std::function<void(const Snapshot&)> evaluate;        ///< answers with EvaluationDone, or not at all
-    std::function<void(const RunEvent&)> tell;            ///< telemetry
+    std::function<void(UpdateTask&)> start_update; ///< answers with UpdateDone
+    std::function<void(const Snapshot&)> evaluate; ///< answers with EvaluationDone, or not at all
+    std::function<void(const RunEvent&)> tell;     ///< telemetry
     /// Reads a push's payload once, as it arrives.
     std::function<Reason(const Message&)> validate;
 };

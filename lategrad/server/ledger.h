@@ -1,5 +1,5 @@
-/// Every gradient has exactly one fate. The ledger counts assignments: each sending of parameters that starts a gradient
-/// ends as applied, dropped, held (at the end of the run) or lost.
+/// Every gradient has exactly one fate. The ledger counts assignments: each sending of parameters that starts a
+/// gradient ends as applied, dropped, held (at the end of the run) or lost.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ struct LedgerTotals {
     friend bool operator==(const LedgerTotals&, const LedgerTotals&) = default;
 };
 
-/// What a worker's open assignments are: the steps [first, next). A worker computes them in order and has one at a time,
-/// but for those it was told to give up.
+/// What a worker's open assignments are: the steps [first, next). A worker computes them in order and has one at a
+/// time, but for those it was told to give up.
 class Ledger {
   public:
     /// Opens the worker's next assignment, on the parameters of `base`.

@@ -17,8 +17,11 @@ constexpr Duration kGrace = std::chrono::seconds(30);
 
 Server::Server(const ServerOptions& options, std::unique_ptr<Policy> policy, const Codec& codec, Optimizer& optimizer,
                Buffer initial, BufferPool& versions)
-    : options_(options), policy_(std::move(policy)), versions_(versions),
-      update_(codec, optimizer, options.trainable, options.size), parameters_(std::move(initial)) {
+    : options_(options),
+      policy_(std::move(policy)),
+      versions_(versions),
+      update_(codec, optimizer, options.trainable, options.size),
+      parameters_(std::move(initial)) {
     CHECK(options.workers > 0 && options.trainable > 0 && options.trainable <= options.size);
     CHECK(parameters_.bytes() == options.size * sizeof(float));
     members_.resize(options.workers);
@@ -155,9 +158,8 @@ void Server::decide(const PolicyEvent& event, Time now, Effects& out) {
 }
 
 void Server::start_update(Time now, Effects& out) {
-    std::sort(held_.begin(), held_.end(), [](const Held& a, const Held& b) {
-        return std::tie(a.worker, a.step) < std::tie(b.worker, b.step);
-    });
+    std::sort(held_.begin(), held_.end(),
+              [](const Held& a, const Held& b) { return std::tie(a.worker, a.step) < std::tie(b.worker, b.step); });
     const auto& applied = decision_.applied;
     CHECK(held_.size() == applied.size()); // what is held is what the policy has accepted
 
@@ -294,8 +296,8 @@ void Server::lose_open(WorkerId worker, Reason reason, Time now, Effects& out) {
 void Server::snapshot(Time now, Effects& out) {
     if (snapshot_ == published_) return;
     snapshot_ = published_;
-    out.evaluate = Snapshot{
-        .version = published_, .at = now, .examples_applied = examples_applied_, .params = parameters_};
+    out.evaluate =
+        Snapshot{.version = published_, .at = now, .examples_applied = examples_applied_, .params = parameters_};
 }
 
 void Server::on_evaluation(const Evaluation& result, Time now, Effects& out) {

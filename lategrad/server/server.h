@@ -100,14 +100,14 @@ class Server final : public Node {
     State state_ = State::gathering;
     Outcome outcome_ = Outcome::running;
     bool updating_ = false;
-    std::vector<Member> members_;     ///< by worker
+    std::vector<Member> members_; ///< by worker
     std::vector<std::optional<WorkerId>> by_peer_;
     std::size_t here_ = 0;
-    Version published_;               ///< the version of parameters_
+    Version published_; ///< the version of parameters_
     Buffer parameters_;
     std::optional<Version> snapshot_; ///< the last version given out for evaluation
     std::vector<Held> held_;
-    std::vector<Event> waiting_;      ///< arrived during an update: pushes and departures, in order
+    std::vector<Event> waiting_; ///< arrived during an update: pushes and departures, in order
     Decision decision_;
     std::vector<WorkerId> send_, cancel_; ///< of the update under way
     UpdateEvent update_event_;

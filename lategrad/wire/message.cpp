@@ -17,26 +17,26 @@ constexpr std::uint8_t kWireVersion = 1;
 
 /// The header as it travels. Offsets in bytes; the checksum covers everything before it.
 struct Layout {
-    std::uint32_t magic;            //  0
-    std::uint8_t wire_version;      //  4
-    std::uint8_t type;              //  5
-    std::uint8_t fate;              //  6
-    std::uint8_t reason;            //  7
-    std::uint64_t run;              //  8
-    std::uint32_t incarnation;      // 16
-    std::uint32_t worker;           // 20
-    std::uint64_t step;             // 24
-    std::uint64_t version;          // 32
-    std::uint64_t elements;         // 40
-    double loss;                    // 48
-    float compute_seconds;          // 56
-    std::uint32_t examples;         // 60
-    std::uint64_t payload_bytes;    // 64
-    std::uint64_t payload_checksum; // 72
+    std::uint32_t magic;               //  0
+    std::uint8_t wire_version;         //  4
+    std::uint8_t type;                 //  5
+    std::uint8_t fate;                 //  6
+    std::uint8_t reason;               //  7
+    std::uint64_t run;                 //  8
+    std::uint32_t incarnation;         // 16
+    std::uint32_t worker;              // 20
+    std::uint64_t step;                // 24
+    std::uint64_t version;             // 32
+    std::uint64_t elements;            // 40
+    double loss;                       // 48
+    float compute_seconds;             // 56
+    std::uint32_t examples;            // 60
+    std::uint64_t payload_bytes;       // 64
+    std::uint64_t payload_checksum;    // 72
     std::uint8_t has_payload_checksum; // 80
-    std::uint8_t cancels;           // 81
-    std::uint8_t reserved[6];       // 82
-    std::uint64_t checksum;         // 88
+    std::uint8_t cancels;              // 81
+    std::uint8_t reserved[6];          // 82
+    std::uint64_t checksum;            // 88
 };
 static_assert(sizeof(Layout) == kHeaderBytes);
 

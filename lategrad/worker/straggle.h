@@ -1,5 +1,5 @@
-/// Injected stragglers: how much longer than its computation a gradient takes. A sleep in real runs, virtual time in the
-/// simulator, from the same seeded stream.
+/// Injected stragglers: how much longer than its computation a gradient takes. A sleep in real runs, virtual time in
+/// the simulator, from the same seeded stream.
 #pragma once
 
 #include <cstdint>

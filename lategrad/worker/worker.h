@@ -20,7 +20,8 @@ struct WorkerOptions {
 class Worker final : public Node {
   public:
     /// `gradients` lends the buffers that gradients live in until their fate is settled: two are in use at once, and a
-    /// third while a send is not yet known to be complete.
+    /// third while a send is not yet known to be complete. Where all are on their way (--cancel-late over a slow link),
+    /// the next gradient waits for one.
     Worker(const WorkerOptions& options, Codec& codec, BufferPool& gradients);
 
     void handle(const Event& event, Time now, Effects& out) override;
@@ -30,7 +31,7 @@ class Worker final : public Node {
   private:
     void on_message(const Message& message, Effects& out);
     void on_compute_done(const ComputeDone& done, Effects& out);
-    void start(const Message& parameters, Effects& out);
+    void start_next(Time now, Effects& out);
     void leave(Effects& out);
     void send(Message message, Effects& out);
 
@@ -40,7 +41,7 @@ class Worker final : public Node {
     bool said_hello_ = false;
     bool stopping_ = false;
     std::optional<ComputeJob> computing_;
-    std::optional<Message> next_; ///< newer parameters, for when the gradient being computed is given up
+    std::optional<Message> next_; ///< to compute on, once the gradient being computed is given up
 };
 
 } // namespace lategrad

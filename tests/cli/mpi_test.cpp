@@ -13,9 +13,11 @@ using nlohmann::json;
 using testing::HasSubstr;
 
 std::vector<std::string> run_to(const TempDir& dir, const std::string& name, std::vector<std::string> more) {
-    std::vector<std::string> arguments = {"train", "--data", write_blobs(dir).string(), "--model", "mlp:20", "--batch-size",
-                                          "64", "--updates", "40", "--momentum", "0.9", "--json", "--quiet", "--out",
-                                          (dir / name).string()};
+    std::vector<std::string> arguments = {"train",      "--data",    write_blobs(dir).string(),
+                                          "--model",    "mlp:20",    "--batch-size",
+                                          "64",         "--updates", "40",
+                                          "--momentum", "0.9",       "--json",
+                                          "--quiet",    "--out",     (dir / name).string()};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
 }

@@ -67,11 +67,11 @@ inline std::filesystem::path write_blobs(const TempDir& dir, std::size_t rows = 
     // Labels are integers in a file of the user's: written here as the format says, by hand.
     std::vector<std::int64_t> labels(y.begin(), y.end());
     const auto path = dir / "blobs.safetensors";
-    const std::string header =
-        R"({"x":{"dtype":"F32","shape":[)" + std::to_string(rows) + "," + std::to_string(features) +
-        R"(],"data_offsets":[0,)" + std::to_string(x.size() * 4) + R"(]},"y":{"dtype":"I64","shape":[)" +
-        std::to_string(rows) + R"(],"data_offsets":[)" + std::to_string(x.size() * 4) + "," +
-        std::to_string(x.size() * 4 + labels.size() * 8) + "]}}";
+    const std::string header = R"({"x":{"dtype":"F32","shape":[)" + std::to_string(rows) + "," +
+                               std::to_string(features) + R"(],"data_offsets":[0,)" + std::to_string(x.size() * 4) +
+                               R"(]},"y":{"dtype":"I64","shape":[)" + std::to_string(rows) + R"(],"data_offsets":[)" +
+                               std::to_string(x.size() * 4) + "," + std::to_string(x.size() * 4 + labels.size() * 8) +
+                               "]}}";
     std::string bytes(8, '\0');
     for (int i = 0; i < 8; ++i) bytes[static_cast<std::size_t>(i)] = static_cast<char>(header.size() >> (8 * i));
     bytes += header;

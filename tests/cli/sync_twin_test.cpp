@@ -71,7 +71,8 @@ struct Plain {
 std::vector<Batcher> batchers(const Problem& problem) {
     std::vector<Batcher> all;
     for (std::uint32_t i = 0; i < problem.parts.size(); ++i) {
-        all.emplace_back(problem.data.train, problem.parts[i], problem.batches[i], problem.job.options.seed, WorkerId{i});
+        all.emplace_back(problem.data.train, problem.parts[i], problem.batches[i], problem.job.options.seed,
+                         WorkerId{i});
     }
     return all;
 }

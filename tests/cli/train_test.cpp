@@ -21,10 +21,20 @@ using testing::HasSubstr;
 
 /// A run of a linear model on small data, to `dir`/`name`.
 std::vector<std::string> small_run(const TempDir& dir, const std::string& name, std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments = {"train",        "--data",  write_blobs(dir).string(),
-                                          "--model",      "mlp:20",  "--out",
-                                          (dir / name).string(), "--batch-size", "64",
-                                          "--updates",    "40",      "--json",
+    std::vector<std::string> arguments = {"train",
+                                          "--data",
+                                          write_blobs(dir).string(),
+                                          "--model",
+                                          "mlp:20",
+                                          "--out",
+                                          (dir / name).string(),
+                                          "--batch-size",
+                                          "64",
+                                          "--updates",
+                                          "40",
+                                          "--lr",
+                                          "0.5",
+                                          "--json",
                                           "--quiet"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
@@ -67,8 +77,8 @@ TEST(Train, LeavesAWholeRunFolder) {
 TEST(Train, AConfigFileIsReadAndTheCommandLineWins) {
     const TempDir dir;
     summary_of(run_program(small_run(dir, "first", {"--policy", "async", "--workers", "3"})));
-    const Ran again = run_program({"train", "--config", (dir / "first/config.toml").string(), "--workers", "2", "--out",
-                                   (dir / "second").string(), "--json", "--quiet"});
+    const Ran again = run_program({"train", "--config", (dir / "first/config.toml").string(), "--workers", "2",
+                                   "--wait-for", "2", "--out", (dir / "second").string(), "--json", "--quiet"});
     const json summary = summary_of(again);
     EXPECT_EQ(summary["policy"], "async");
     EXPECT_EQ(summary["workers"], 2);
@@ -79,8 +89,8 @@ TEST(Train, EveryPolicyEndsAndIsAccountedFor) {
     const TempDir dir;
     for (const std::string policy : {"sync", "backup", "reuse", "kasync", "async", "ssp:2"}) {
         SCOPED_TRACE(policy);
-        const json summary = summary_of(run_program(
-            small_run(dir, "run-" + policy, {"--policy", policy, "--straggle", "bimodal:0.2,5", "--late-weight", "span"})));
+        const json summary = summary_of(run_program(small_run(
+            dir, "run-" + policy, {"--policy", policy, "--straggle", "bimodal:0.2,5", "--late-weight", "span"})));
         expect_accounted(summary);
         EXPECT_EQ(summary["updates"], 40);
     }
@@ -93,7 +103,8 @@ TEST(Train, EveryPolicyEndsAndIsAccountedFor) {
 TEST(Train, SyncIsRepeatableBitForBit) {
     const TempDir dir;
     for (const char* name : {"a", "b"}) {
-        summary_of(run_program(small_run(dir, name, {"--policy", "sync", "--momentum", "0.9", "--straggle", "exp:1ms"})));
+        summary_of(
+            run_program(small_run(dir, name, {"--policy", "sync", "--momentum", "0.9", "--straggle", "exp:1ms"})));
     }
     EXPECT_EQ(text_in(dir / "a/weights.safetensors"), text_in(dir / "b/weights.safetensors"));
 }
@@ -169,10 +180,26 @@ TEST(Replay, ReproducesARunOfEightWorkersInThreads) {
 
 TEST(Compare, PrintsATableAndKeepsTheRuns) {
     const TempDir dir;
-    std::vector<std::string> arguments = {"compare", "--policies", "sync,backup,reuse@3", "--data", write_blobs(dir).string(),
-                                          "--model", "logistic", "--workers", "4", "--batch-size", "64",
-                                          "--epochs", "20", "--lr", "0.5", "--straggle", "exp:1ms", "--quiet",
-                                          "--out", (dir / "compared").string()};
+    std::vector<std::string> arguments = {"compare",
+                                          "--policies",
+                                          "sync,backup,reuse@3",
+                                          "--data",
+                                          write_blobs(dir).string(),
+                                          "--model",
+                                          "logistic",
+                                          "--workers",
+                                          "4",
+                                          "--batch-size",
+                                          "64",
+                                          "--epochs",
+                                          "20",
+                                          "--lr",
+                                          "0.5",
+                                          "--straggle",
+                                          "exp:1ms",
+                                          "--quiet",
+                                          "--out",
+                                          (dir / "compared").string()};
     const Ran ran = run_program(arguments);
     EXPECT_EQ(ran.status, 0) << ran.err;
     for (const char* word : {"sync", "backup k=3", "reuse k=3", "s to", "work used", "staleness mean"}) {

@@ -111,8 +111,8 @@ TEST(WrongInput, ModelFiles) {
 TEST(WrongInput, AFolderThatHoldsARunStaysAsItIs) {
     const TempDir dir;
     const std::string out = (dir / "run").string();
-    const std::vector<std::string> arguments = {"train", "--data",    write_blobs(dir).string(), "--model", "logistic",
-                                                "--out", out,         "--updates",               "3",       "--quiet"};
+    const std::vector<std::string> arguments = {
+        "train", "--data", write_blobs(dir).string(), "--model", "logistic", "--out", out, "--updates", "3", "--quiet"};
     ASSERT_EQ(run_program(arguments).status, 0);
     const std::string before = text_in(dir / "run/events.jsonl") + text_in(dir / "run/weights.safetensors");
     expect_refused(arguments, "already holds a run");
@@ -129,7 +129,8 @@ TEST(WrongInput, AFullDisk) {
     const TempDir dir;
     const auto disk = dir / "disk";
     std::filesystem::create_directory(disk);
-    if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=128k") != 0) GTEST_SKIP() << "no permission to mount a small disk";
+    if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=128k") != 0)
+        GTEST_SKIP() << "no permission to mount a small disk";
     expect_refused({"train", "--data", write_blobs(dir).string(), "--model", "mlp", "--out", (disk / "run").string()},
                    "free");
     EXPECT_TRUE(std::filesystem::is_empty(disk));

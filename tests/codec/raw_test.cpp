@@ -43,7 +43,7 @@ TEST(MakeCodec, NamesWhatThereIs) {
         make_codec("zip");
         FAIL();
     } catch (const InputError& error) {
-        EXPECT_STREQ(error.what(), "--codec 'zip': unknown codec; there is: none");
+        EXPECT_STREQ(error.what(), "--codec zip: expected none");
     }
 }
 

@@ -157,7 +157,7 @@ TEST(MakeOptimizer, RefusesWhatIsWrongAndNamesTheOption) {
     constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
     const std::pair<OptimizerOptions, const char*> wrong[] = {
-        {{.kind = "rmsprop"}, "--optimizer 'rmsprop': unknown; there are: sgd, adam, adamw"},
+        {{.kind = "rmsprop"}, "--optimizer rmsprop: expected sgd, adam or adamw"},
         {{.momentum = 1}, "--momentum 1: must be in [0, 1)"},
         {{.momentum = -0.5}, "--momentum -0.5: must be in [0, 1)"},
         {{.momentum = kNan}, "--momentum nan: must be in [0, 1)"},

@@ -25,7 +25,8 @@ TEST(LateWeight, LeavesAFreshGradientOfASteadyWorkerAtOne) {
 }
 
 TEST(LateWeight, SaysItselfAsOnTheCommandLine) {
-    for (const char* spec : {"one", "inverse", "sqrt", "exp:0.25", "span"}) EXPECT_EQ(LateWeight::parse(spec).spec(), spec);
+    for (const char* spec : {"one", "inverse", "sqrt", "exp:0.25", "span"})
+        EXPECT_EQ(LateWeight::parse(spec).spec(), spec);
 }
 
 TEST(LateWeight, RefusesWhatDoesNotExist) {

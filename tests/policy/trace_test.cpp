@@ -6,7 +6,8 @@
 ///     push 0/2 base=1            -> hold late | close v1 D=16 apply 0/2@1 1/4@1*0.5 | send 0 1 | cancel 1
 ///     leave 0                    ->
 ///
-/// `0/2` is gradient 2 of worker 0; `@1` its base version; `*0.5` a late weight other than 1. What follows `#` is comment.
+/// `0/2` is gradient 2 of worker 0; `@1` its base version; `*0.5` a late weight other than 1. What follows `#` is
+/// comment.
 #include <gtest/gtest.h>
 
 #include <filesystem>

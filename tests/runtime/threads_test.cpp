@@ -100,7 +100,8 @@ Finished run(const RunOptions& options) {
     policy.cancel_late = options.cancel_late;
     const auto codec = make_codec("none");
     const auto optimizer = make_optimizer({}, Parabola::kSize);
-    // On the way to each worker, waiting for the way to be free, waiting in it and computed on; the current and the next.
+    // On the way to each worker, waiting for the way to be free, waiting in it and computed on; the current and the
+    // next.
     BufferPool versions((kWorkers * (InProcessHub::kQueuedMax + 3) + 2) * kBytes);
     Buffer initial = versions.lease(kBytes);
     std::fill(initial.floats().begin(), initial.floats().end(), 0.0f);

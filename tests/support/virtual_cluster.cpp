@@ -115,6 +115,7 @@ void VirtualCluster::to_worker(WorkerId id, const Event& event) {
     }
     if (effects.cancel_compute) cancel_compute(id);
     if (effects.start_compute) start_compute(id, *effects.start_compute);
+    if (effects.wake_at != kNever) schedule(effects.wake_at, [this, id] { to_worker(id, Timer{}); });
     if (effects.done) {
         seat(id).alive = false;
         tell_server(now_ + options_.latency, PeerLeft{peer(id)});

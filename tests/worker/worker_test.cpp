@@ -203,5 +203,26 @@ TEST_F(WorkerTest, ReusesItsGradientBuffersStepAfterStep) {
     EXPECT_EQ(gradients_.bytes_allocated(), 2 * kSize * sizeof(float));
 }
 
+TEST_F(WorkerTest, WaitsForABufferWhenAllItsGradientsAreStillOnTheirWay) {
+    handle(Timer{});
+    std::vector<Buffer> on_the_way;
+    for (std::uint64_t step = 0; step < Worker::kGradientBuffers; ++step) {
+        receive_parameters(step, step, true);
+        on_the_way.push_back(handle(ComputeDone{.step = Step{step}}).sends.at(0).message.payload);
+    }
+    out_.clear();
+    const Effects& waits = receive_parameters(3, 3, true);
+    EXPECT_TRUE(silent(waits));
+    EXPECT_NE(waits.wake_at, kNever);
+    EXPECT_NE(handle(Timer{}).wake_at, kNever);
+    receive_parameters(4, 4, true); // newer ones take their place
+
+    on_the_way.pop_back();
+    const Effects& goes_on = handle(Timer{});
+    ASSERT_TRUE(goes_on.start_compute);
+    EXPECT_EQ(goes_on.start_compute->step, Step{4});
+    EXPECT_EQ(goes_on.wake_at, kNever);
+}
+
 } // namespace
 } // namespace lategrad
