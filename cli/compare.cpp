@@ -113,21 +113,27 @@ int compare(const std::vector<std::string>& policies, RunOptions options) {
     }
     std::vector<Job> jobs; // all of them first: a typing error in the last must not cost the first one's time
     for (const std::string& policy : policies) {
-        Job job = resolve(with_policy(options, policy));
+        RunOptions one = with_policy(options, policy);
+        if (one.policy != "backup") one.cancel_late = false; // it says nothing about the others
+        Job job = resolve(one);
         // Many versions are kept and thinned out, so that curves have points whatever the number of updates is.
         if (options.eval_every == 0) job.options.eval_every = 5;
+        for (const Job& other : jobs) {
+            if (label_of(other) == label_of(job))
+                throw InputError(fmt::format("--policies: {} is there twice", label_of(job)));
+        }
         jobs.push_back(std::move(job));
     }
     const std::filesystem::path folder =
         options.out.empty() ? new_run_path(jobs.front().options.model, "compare") : std::filesystem::path(options.out);
-    if (std::filesystem::exists(folder / "table.txt")) {
-        throw InputError(
-            fmt::format("--out {}: already holds a comparison; choose another folder or remove it", folder.string()));
+    if (std::filesystem::exists(folder) && !std::filesystem::is_empty(folder)) {
+        throw InputError(fmt::format("--out {}: is not empty; choose another folder or remove it", folder.string()));
     }
 
     std::vector<Compared> runs;
-    bool interrupted = false;
+    bool all_ended = true;
     for (const Job& job : jobs) {
+        if (signals.count() > 0) break; // came while the last one was evaluated
         const Problem problem = make_problem(job);
         const std::string label = label_of(job);
         std::string name = label;
@@ -137,14 +143,15 @@ int compare(const std::vector<std::string>& policies, RunOptions options) {
         Recorder recorder(problem, folder / name, "threads", !options.quiet);
         RunHooks hooks = recorder.hooks();
         hooks.evaluate = EvaluationThread::When::after;
-        hooks.snapshots_max = 48;
+        hooks.snapshots_max = 32;
         hooks.stop_with = [&](std::function<void()> stop) { signals.on_first(std::move(stop)); };
         const Trained trained = train_in_threads(problem, hooks);
         const Summary& summary = recorder.finish(trained);
         runs.push_back({label, summary, read_run(recorder.path()).evaluations});
         if (trained.outcome == Outcome::diverged) spdlog::warn("{} diverged; try a smaller --lr", label);
-        interrupted = trained.outcome == Outcome::interrupted;
-        if (interrupted) break;
+        if (trained.failure) std::rethrow_exception(trained.failure);
+        all_ended = all_ended && (trained.outcome == Outcome::updates || trained.outcome == Outcome::epochs ||
+                                  trained.outcome == Outcome::time_limit);
     }
 
     const std::string table = table_of(runs);
@@ -156,7 +163,7 @@ int compare(const std::vector<std::string>& policies, RunOptions options) {
     } else {
         fmt::print("{}\nruns in {}\n", table, folder.string());
     }
-    return interrupted ? 1 : 0;
+    return all_ended && runs.size() == jobs.size() ? 0 : 1;
 }
 
 } // namespace
@@ -171,7 +178,7 @@ void add_compare(CLI::App& program, Command& chosen) {
         ->type_name("P1,P2,...")
         ->capture_default_str();
     add_run_options(*command, *options);
-    command->remove_option(command->get_option("--policy"));
+    command->get_option("--policy")->group(""); // hidden: may stand in a --config, and says nothing here
     command->footer(
         "Stops each at equal time (--time-limit) or equal applied examples (--epochs), and evaluates\n"
         "afterwards, so that evaluating takes no time from training.\n\nExamples:\n"

@@ -1,4 +1,5 @@
 /// lategrad evaluate: loss and accuracy of a run's weights, or of a weights file, on the test part.
+#include <cmath>
 #include <filesystem>
 #include <memory>
 
@@ -46,7 +47,8 @@ int evaluate(const EvaluateOptions& given) {
     const auto score = evaluator.evaluate(parameters, *data.test);
     const std::string accuracy = score->accuracy ? fmt::format("{:.4f}", *score->accuracy) : "null";
     if (given.json) {
-        fmt::print("{{\"loss\": {}, \"accuracy\": {}, \"examples\": {}}}\n", score->loss,
+        fmt::print("{{\"loss\": {}, \"accuracy\": {}, \"examples\": {}}}\n",
+                   std::isfinite(score->loss) ? fmt::format("{}", score->loss) : "null",
                    score->accuracy ? fmt::format("{}", *score->accuracy) : "null", data.test->size());
     } else {
         fmt::print("{} on {} ({} test examples): ", weights.string(), data.name, data.test->size());

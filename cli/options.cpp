@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <type_traits>
 
 #include <CLI/CLI.hpp>
@@ -56,9 +57,9 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     add(kProblem, "--model", o.model, "lenet, mlp, mlp:H1,H2,..., logistic, ridge[:ETA], or a TorchScript file NET.pt")
         ->type_name("MODEL");
     add(kProblem, "--data", o.data,
-        "fashion-mnist, mnist, mnist-t10k, or ARRAYS.safetensors with x, y (x_test, y_test)")
+        "fashion-mnist, mnist, mnist-t10k, a FOLDER of IDX files, or ARRAYS.safetensors with x, y (x_test, y_test)")
         ->type_name("DATA");
-    add(kProblem, "--data-dir", o.data_dir, "folder of IDX files, gzipped or not")->type_name("DIR");
+    add(kProblem, "--data-dir", o.data_dir, "where the files of --data are, gzipped or not")->type_name("DIR");
     add(kProblem, "--partition", o.partition, "who holds which examples: iid, contiguous, label, dirichlet:A, shared")
         ->type_name("HOW");
     add(kProblem, "--batch-size", o.batch_size, "global; each of n workers takes 1/n")->type_name("B");
@@ -68,7 +69,9 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     add(kPolicy, "--workers", o.workers, "threads here; under mpirun, all ranks but the server's")->type_name("N");
     add(kPolicy, "--wait-for", o.wait_for,
         "k: an update waits for the k fastest; default three quarters of the workers")
-        ->type_name("K");
+        ->type_name("K")
+        ->default_str("")
+        ->check(CLI::PositiveNumber);
     add(kPolicy, "--policy", o.policy, "sync, backup, reuse, kasync, async or ssp:BOUND (docs/policies.md)")
         ->type_name("POLICY");
     add(kPolicy, "--late-weight", o.late_weight, "one, inverse, sqrt, exp:BETA or span")->type_name("WEIGHT");
@@ -105,7 +108,7 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     add(kRun, "--threads", o.threads, "libtorch's intra-op threads per worker");
     add(kRun, "--device", o.device, "cpu");
     add(kRun, "--out", o.out, "run folder; default runs/TIME-MODEL-POLICY")->type_name("DIR");
-    flag(kRun, "--quiet", o.quiet, "no progress and no summary on standard error");
+    flag(kRun, "--quiet", o.quiet, "no progress, and no summary but --json");
     flag(kRun, "--json", o.json, "the summary as JSON, as the last thing on standard output");
     command.add_option("--config", "read options from a TOML file; those on the command line win")
         ->group(kRun)
@@ -207,11 +210,21 @@ Job resolve(const RunOptions& given) {
 
     require(o.workers >= 1, "--workers 0: at least one worker is needed");
     if (o.wait_for == 0) o.wait_for = (3 * o.workers + 3) / 4;
+    // A run folder is read from anywhere.
+    if (o.model.ends_with(".pt")) o.model = std::filesystem::absolute(o.model).string();
+    if (o.data.ends_with(".safetensors")) o.data = std::filesystem::absolute(o.data).string();
+    if (!o.data_dir.empty()) o.data_dir = std::filesystem::absolute(o.data_dir).string();
     require(o.wait_for <= o.workers,
             fmt::format("--wait-for {}: there are only {} workers (--workers)", o.wait_for, o.workers));
     require(o.batch_size >= o.workers,
             fmt::format("--batch-size {}: smaller than the {} workers, who take an equal share each", o.batch_size,
                         o.workers));
+    require(o.batch_size <= std::numeric_limits<std::uint32_t>::max(), "--batch-size: too large");
+    // TOML's integers end here, and config.toml must say what was run.
+    constexpr std::uint64_t kMax = std::numeric_limits<std::int64_t>::max();
+    require(o.seed <= kMax && o.eval_every <= kMax && o.updates.value_or(1) <= kMax &&
+                o.staleness_max.value_or(1) <= kMax,
+            "--seed, --updates, --eval-every, --staleness-max: expected less than 2^63");
     require(std::isfinite(o.lr) && o.lr > 0, fmt::format("--lr {}: expected a number above 0", o.lr));
     require(o.threads >= 1, fmt::format("--threads {}: expected 1 or more", o.threads));
     require(o.device == "cpu", fmt::format("--device {}: this version computes on cpu", o.device));
@@ -224,6 +237,8 @@ Job resolve(const RunOptions& given) {
     job.data = {.data = o.data, .data_dir = o.data_dir, .seed = o.seed};
     job.partition = Partition::parse(o.partition);
     job.policy.parse_kind(o.policy);
+    if (job.policy.kind == "sync") o.wait_for = o.workers;
+    if (job.policy.kind == "async" || job.policy.kind == "ssp") o.wait_for = 1;
     job.policy.wait_for = o.wait_for;
     job.policy.cancel_late = o.cancel_late;
     job.policy.late_weight = LateWeight::parse(o.late_weight);

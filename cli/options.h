@@ -59,7 +59,7 @@ struct RunOptions {
     bool json = false;
 };
 
-/// Declares them on a command. `workers_option` is false where the launcher decides how many there are.
+/// Declares them on a command.
 void add_run_options(CLI::App& command, RunOptions& options);
 
 /// The arguments with those of every `--config FILE.toml` put in front, so that the command line wins.

@@ -1,5 +1,6 @@
 /// lategrad replay: computes a recorded run again, gradient by gradient, and compares the parameters bit for bit.
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <limits>
 #include <map>
@@ -84,9 +85,17 @@ class Replay {
         std::vector<Buffer> gradients;
         for (std::size_t i = 0; i < n; ++i) gradients.push_back(buffers_.lease(bytes_));
         // Lane l computes gradients l, l + lanes, …: each by itself, so that their order and number decide nothing.
+        std::vector<std::exception_ptr> failures(lanes_.size());
         pool_.run(lanes_.size(), [&](std::size_t l) {
-            for (std::size_t i = l; i < n; i += lanes_.size()) compute(lanes_[l], update.applied[i], gradients[i]);
+            try {
+                for (std::size_t i = l; i < n; i += lanes_.size()) compute(lanes_[l], update.applied[i], gradients[i]);
+            } catch (...) {
+                failures[l] = std::current_exception();
+            }
         });
+        for (const std::exception_ptr& failure : failures) {
+            if (failure) std::rethrow_exception(failure);
+        }
         const std::uint64_t least = least_staleness(update.applied, update.version);
         update_.terms.clear();
         for (std::size_t i = 0; i < n; ++i) {
@@ -140,7 +149,8 @@ std::vector<UpdateEvent> updates_of(const RecordedRun& run, const Problem& probl
 
 int replay(const std::string& path, bool quiet) {
     const RecordedRun run = read_run(path);
-    const RunOptions options = options_from_toml(std::filesystem::path(path) / "config.toml");
+    RunOptions options = options_from_toml(std::filesystem::path(path) / "config.toml");
+    options.straggle = "none"; // who came late is in the events
     const auto differing = differences({run.fingerprint}, fingerprint(options.threads));
     if (!differing.empty()) {
         throw InputError(
@@ -148,6 +158,11 @@ int replay(const std::string& path, bool quiet) {
                         fmt::join(differing, "; ")));
     }
     const Problem problem = make_problem(resolve(options));
+    if (problem.model->draws_random_numbers()) {
+        throw InputError(fmt::format("{}: its model draws random numbers (dropout) that are not recorded; such a run "
+                                     "cannot be replayed",
+                                     path));
+    }
     const auto updates = updates_of(run, problem, path);
     if (run.summary && run.summary->updates != updates.size()) {
         throw InputError(fmt::format("{}/events.jsonl: has {} updates, but the run made {}", path, updates.size(),

@@ -17,6 +17,12 @@ class Signals {
     /// What the first signal calls, on the signals' thread; one that came before is told at once. Empty: nothing.
     void on_first(std::function<void()> call);
 
+    /// How many came so far.
+    int count() {
+        const std::lock_guard lock(mutex_);
+        return count_;
+    }
+
   private:
     void wait(const std::stop_token& stop);
 

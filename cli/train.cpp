@@ -24,6 +24,7 @@ namespace {
 
 /// How long the end of an MPI run waits for a peer that does not answer.
 constexpr Duration kPatience = std::chrono::seconds(5);
+constexpr Duration kLaunchersMatter = std::chrono::hours(24);
 
 int exit_status(Outcome outcome) {
     switch (outcome) {
@@ -39,15 +40,15 @@ int exit_status(Outcome outcome) {
     return 1;
 }
 
-void warn_of_surprises(const Problem& problem, bool threads) {
+void warn_of_surprises(const Problem& problem) {
     if (reference_blas()) {
         spdlog::warn(
             "libtorch computes on the reference BLAS, about 3 times slower: apt-get install libopenblas0-openmp");
     }
-    if (threads && problem.job.options.workers > 1 && problem.model->draws_random_numbers()) {
+    if (problem.model->draws_random_numbers()) {
         spdlog::warn(
-            "--model {}: draws random numbers (dropout) from a generator that threads share; this run cannot be "
-            "repeated or replayed; one process per worker (mpirun) can",
+            "--model {}: draws random numbers (dropout) from libtorch's generator, which threads share: this run "
+            "cannot be replayed, and repeated only by one process per worker (mpirun) and --policy sync",
             problem.job.options.model);
     }
 }
@@ -68,16 +69,17 @@ int serve_recorded(const Problem& problem, Signals& signals, const std::string& 
     if (o.json) fmt::print("{}\n", to_json(summary));
     else if (!o.quiet) fmt::print("{}", human_summary(summary, recorder.path()));
     if (trained.outcome == Outcome::diverged) {
-        spdlog::error("the run diverged: every worker's gradient holds a NaN or an infinity; try a smaller --lr");
+        spdlog::error("the run diverged: one gradient after the other held a NaN or an infinity; try a smaller --lr");
     }
     if (trained.outcome == Outcome::no_workers) spdlog::error("the run ended early: no worker was left");
+    if (trained.failure) std::rethrow_exception(trained.failure);
     return exit_status(trained.outcome);
 }
 
 int train_here(const RunOptions& options) {
     Signals signals;
     const Problem problem = make_problem(resolve(options));
-    warn_of_surprises(problem, true);
+    warn_of_surprises(problem);
     return serve_recorded(problem, signals, "threads",
                           [&](const RunHooks& hooks) { return train_in_threads(problem, hooks); });
 }
@@ -85,39 +87,42 @@ int train_here(const RunOptions& options) {
 int train_over_mpi(RunOptions options, bool workers_given) {
     Signals signals;
     const auto session = open_mpi_session();
-    if (session->size() < 2) {
-        throw InputError("one process alone: rank 0 serves and the others work, so start two or more, as mpirun -n 9");
-    }
     const std::size_t workers = session->size() - 1;
-    if (workers_given && options.workers != workers) {
-        throw InputError(fmt::format("--workers {}: {} processes were started, which are a server and {} workers",
-                                     options.workers, session->size(), workers));
-    }
-    options.workers = workers;
-
     const SteadyClock clock;
     // Two payloads per worker: one held, one arriving.
     const auto transport = session->make_transport(clock, {.payloads_max = 2 * workers});
+    const bool serves = session->rank() == 0;
     int status = 1;
     try {
+        if (workers_given && options.workers != workers) {
+            throw InputError(fmt::format("--workers {}: {} processes were started, which are a server and {} workers",
+                                         options.workers, session->size(), workers));
+        }
+        options.workers = workers;
         const Problem problem = make_problem(resolve(options));
-        if (session->rank() == 0) {
-            warn_of_surprises(problem, false);
+        if (serves) {
+            warn_of_surprises(problem);
             status = serve_recorded(problem, signals, session->library(),
                                     [&](const RunHooks& hooks) { return serve(problem, *transport, clock, hooks); });
         } else {
             work(problem, WorkerId{static_cast<std::uint32_t>(session->rank() - 1)}, *transport, clock);
             status = 0;
         }
-    } catch (const InputError& error) { // the same in every process: rank 0 says it
-        if (session->rank() == 0) fmt::print(stderr, "lategrad: {}\n", error.what());
+    } catch (const InputError& error) {
+        // Mostly the same in every process, and rank 0, which then goes, has said it. What is wrong on one machine
+        // alone is said there.
+        const auto heard = serves ? std::nullopt : transport->receive(clock.now() + kPatience);
+        const bool said = heard && std::holds_alternative<PeerGone>(*heard);
+        if (serves) fmt::print(stderr, "lategrad: {}\n", error.what());
+        else if (!said) fmt::print(stderr, "lategrad: rank {}: {}\n", session->rank(), error.what());
         status = 2;
     } catch (const std::exception& error) {
         fmt::print(stderr, "lategrad: rank {}: {}\n", session->rank(), error.what());
     }
     transport->shutdown(clock.now() + kPatience);
     std::fflush(nullptr);
-    if (!session->finish(transport->clean(), kPatience)) _exit(status);
+    // Workers wait for as long as rank 0 evaluates and writes; should it die, the launcher ends them.
+    if (!session->finish(transport->clean(), serves ? kPatience : kLaunchersMatter)) _exit(status);
     return status;
 }
 

@@ -7,6 +7,8 @@
 #include <thread>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/random.h"
@@ -29,6 +31,20 @@ std::size_t cores() {
     return std::max(1u, std::thread::hardware_concurrency());
 }
 
+/// Lets others ask for the end of the run for as long as there is somebody to ask.
+class StopAsked {
+  public:
+    StopAsked(const RunHooks& hooks, Mailbox& mailbox) : hooks_(hooks) {
+        if (hooks_.stop_with) hooks_.stop_with([&mailbox] { mailbox.post(StopRequested{}); });
+    }
+    ~StopAsked() {
+        if (hooks_.stop_with) hooks_.stop_with({});
+    }
+
+  private:
+    const RunHooks& hooks_;
+};
+
 } // namespace
 
 Problem make_problem(const Job& job) {
@@ -37,6 +53,14 @@ Problem make_problem(const Job& job) {
     problem.data = load_data(job.data);
     RunOptions& o = problem.job.options;
     problem.model = make_model(job.model, *problem.data.train, o.seed);
+    if (problem.model->size() * sizeof(float) > kPayloadBytesMax) {
+        throw InputError(fmt::format("--model {}: {} parameters; the most that one message carries is {}", o.model,
+                                     problem.model->size(), kPayloadBytesMax / sizeof(float)));
+    }
+    if (o.target_accuracy && problem.data.train->classes() == 0) {
+        throw InputError(fmt::format("--target-accuracy {}: --data {} is a regression, which has no accuracy",
+                                     *o.target_accuracy, o.data));
+    }
     problem.parts = divide(*problem.data.train, job.partition, o.workers, o.seed);
     problem.batches = batch_shares(o.batch_size, o.workers);
     problem.run = RandomStream(o.seed, Purpose::model, {o.workers, o.batch_size, problem.model->size()})();
@@ -78,17 +102,24 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
                   make_policy(job.policy), *codec, *optimizer, std::move(initial), versions);
 
     Mailbox mailbox(transport);
-    TorchEvaluator evaluator(job.model, *problem.data.train, o.threads);
+    // After the run nobody else needs the cores.
+    const bool after = hooks.evaluate == EvaluationThread::When::after;
+    TorchEvaluator evaluator(job.model, *problem.data.train, after ? static_cast<int>(cores()) : o.threads);
     const Dataset& test = *problem.data.test;
     EvaluationThread evaluation(
         hooks.evaluate, std::max<std::size_t>(2, hooks.snapshots_max),
         [&](const Snapshot& snapshot) {
-            const auto score = evaluator.evaluate(snapshot.params.floats(), test);
-            return Evaluation{.version = snapshot.version,
-                              .at = snapshot.at,
-                              .examples_applied = snapshot.examples_applied,
-                              .loss = score->loss,
-                              .accuracy = score->accuracy};
+            try {
+                const auto score = evaluator.evaluate(snapshot.params.floats(), test);
+                return Evaluation{.version = snapshot.version,
+                                  .at = snapshot.at,
+                                  .examples_applied = snapshot.examples_applied,
+                                  .loss = score->loss,
+                                  .accuracy = score->accuracy};
+            } catch (...) {
+                mailbox.post(StopRequested{}); // a run that nobody can judge is not worth going on with
+                throw;
+            }
         },
         [&](const Evaluation& result) { mailbox.post(EvaluationDone{result}); });
 
@@ -105,12 +136,18 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
                        [&](const Message& message) {
                            return codec->validate({message.payload.data(), message.payload.bytes()}, model.size());
                        }});
-    if (hooks.stop_with) hooks.stop_with([&mailbox] { mailbox.post(StopRequested{}); });
-    loop.run();
-    if (hooks.stop_with) hooks.stop_with({});
+    {
+        const StopAsked asked(hooks, mailbox);
+        loop.run();
+    }
     transport.shutdown(clock.now() + kShutdown);
 
-    evaluation.finish();
+    std::exception_ptr failure;
+    try {
+        evaluation.finish();
+    } catch (...) {
+        failure = std::current_exception();
+    }
     std::vector<Event> late;
     mailbox.take(late);
     for (const Event& event : late) loop.handle(event);
@@ -121,9 +158,10 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
             .parameters = {parameters.begin(), parameters.end()},
             .ledger = server.totals(),
             .outcome = server.outcome(),
-            .seconds = seconds(server.ended_at()),
+            .seconds = seconds(server.lasted()),
             .bytes_received = server.bytes_received(),
-            .bytes_sent = server.bytes_sent()};
+            .bytes_sent = server.bytes_sent(),
+            .failure = failure};
 }
 
 void work(const Problem& problem, WorkerId worker, Transport& transport, const Clock& clock) {
@@ -157,6 +195,7 @@ Trained train_in_threads(const Problem& problem, const RunHooks& hooks) {
     std::exception_ptr failure;
     std::function<void()> stop; // what asks the server for the end, while there is one
     std::vector<std::jthread> workers;
+    const auto server_end = hub.endpoint(kServerPeer); // goes before the workers: whatever happens, they see it go
     for (std::uint32_t i = 0; i < n; ++i) {
         workers.emplace_back([&, i, end = hub.endpoint(Peer{i + 1})] {
             try {
@@ -175,13 +214,9 @@ Trained train_in_threads(const Problem& problem, const RunHooks& hooks) {
         stop = ask;
         if (stop && failure) stop();
     };
-    Trained trained;
-    {
-        const auto end = hub.endpoint(kServerPeer); // whatever happens to the server, its workers see it go
-        trained = serve(problem, *end, clock, with_stop);
-    }
+    Trained trained = serve(problem, *server_end, clock, with_stop);
     for (std::jthread& worker : workers) worker.join();
-    if (failure) std::rethrow_exception(failure);
+    if (failure) trained.failure = failure;
     return trained;
 }
 

@@ -2,7 +2,7 @@
 /// as one of them under MPI.
 #pragma once
 
-#include <atomic>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -45,8 +45,11 @@ struct Trained {
     std::vector<float> parameters; ///< of that version
     LedgerTotals ledger;
     Outcome outcome = Outcome::running;
-    double seconds = 0; ///< until the run's end; goodbyes and evaluations after it do not count
+    double seconds = 0; ///< from when all workers were there to the run's end
     std::uint64_t bytes_received = 0, bytes_sent = 0;
+    /// What ended the run early: a worker that could not compute, an evaluation that failed. What was reached until
+    /// then is whole, and worth keeping before this is rethrown.
+    std::exception_ptr failure;
 };
 
 /// The server's side over any transport. Returns when the run has ended and every evaluation is made.
@@ -56,7 +59,7 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
 /// computations.
 void work(const Problem& problem, WorkerId worker, Transport& transport, const Clock& clock);
 
-/// All in this process.
+/// All in this process. A worker that cannot compute ends the run.
 Trained train_in_threads(const Problem& problem, const RunHooks& hooks);
 
 } // namespace lategrad

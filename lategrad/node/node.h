@@ -14,7 +14,7 @@
 
 namespace lategrad {
 
-/// A message arrived. For a push, whoever drives the node has read the payload once (codec/validate.h) and says here
+/// A message arrived. For a push, whoever drives the node has read the payload once (Codec::validate) and says here
 /// what it found.
 struct MessageArrived {
     Peer peer;

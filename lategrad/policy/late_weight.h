@@ -7,8 +7,8 @@
 
 namespace lategrad {
 
-/// Sources: `inverse` and its kin, Zhang et al. 2016 (staleness-aware async-SGD, eq. 6); `exp`, Mitliagkas-style
-/// damping e^(−β·tau); `span` is this project's own.
+/// Source: `inverse` is after Zhang et al. 2016, "Staleness-aware Async-SGD for Distributed Deep Learning"; the others
+/// are this project's own.
 struct LateWeight {
     enum class Kind { one, inverse, sqrt, exp, span };
     Kind kind = Kind::one;

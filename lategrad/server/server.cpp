@@ -34,10 +34,10 @@ void Server::handle(const Event& event, Time now, Effects& out) {
     else if (const auto* evaluation = std::get_if<EvaluationDone>(&event)) on_evaluation(evaluation->result, now, out);
     else if (std::holds_alternative<StopRequested>(event)) end(Outcome::interrupted, now, out);
 
-    if (options_.time_limit) {
-        const Time limit = Time{} + *options_.time_limit;
+    if (options_.time_limit && state_ == State::running) {
+        const Time limit = began_at_ + *options_.time_limit;
         if (now >= limit) end(Outcome::time_limit, now, out);
-        else if (state_ == State::gathering || state_ == State::running) out.wake_at = limit;
+        else out.wake_at = limit;
     }
     if (state_ == State::ended) {
         out.wake_at = ended_at_ + kGrace;
@@ -82,6 +82,7 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
     if (++here_ < options_.workers) return;
 
     state_ = State::running;
+    began_at_ = now;
     for (std::uint32_t i = 0; i < members_.size(); ++i) {
         out.events.push_back({now, JoinEvent{WorkerId{i}, members_[i].examples}});
         decide(WorkerJoined{WorkerId{i}, members_[i].examples}, now, out);

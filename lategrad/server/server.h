@@ -25,8 +25,8 @@ struct ServerOptions {
 
     // The run ends at the first of these.
     std::optional<std::uint64_t> updates;
-    std::optional<double> epochs; ///< in applied examples / epoch_examples
-    std::optional<Duration> time_limit;
+    std::optional<double> epochs;       ///< in applied examples / epoch_examples
+    std::optional<Duration> time_limit; ///< since the workers were all there
     std::optional<double> target_accuracy;
 
     std::uint64_t eval_every = 0; ///< updates between snapshots for evaluation; 0: only the last version
@@ -48,7 +48,8 @@ class Server final : public Node {
     /// Parameters of version(). REQUIRES: no update under way.
     const Buffer& parameters() const { return parameters_; }
     Outcome outcome() const { return outcome_; }
-    Time ended_at() const { return ended_at_; } ///< kNever: it has not
+    /// From when all workers were there to the end.
+    Duration lasted() const { return ended_at_ == kNever ? Duration::zero() : ended_at_ - began_at_; }
     std::uint64_t examples_applied() const { return examples_applied_; }
     std::uint64_t bytes_received() const { return bytes_received_; } ///< headers and payloads
     std::uint64_t bytes_sent() const { return bytes_sent_; }
@@ -114,6 +115,7 @@ class Server final : public Node {
     std::uint64_t examples_applied_ = 0;
     std::uint64_t rejected_in_a_row_ = 0;
     std::uint64_t bytes_received_ = 0, bytes_sent_ = 0;
+    Time began_at_{};
     Time ended_at_ = kNever;
 };
 

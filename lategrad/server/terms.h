@@ -19,11 +19,12 @@ inline std::uint64_t least_staleness(std::span<const AppliedGradient> applied, V
     return least;
 }
 
-/// The term s·b/D · g.
+/// The term s·b/D · g; nothing where D is zero, which is when every late weight has vanished.
 inline UpdateTerm make_term(const AppliedGradient& gradient, Version version, double denominator,
                             std::uint64_t least_staleness, Buffer payload) {
     return {.payload = std::move(payload),
-            .coefficient = static_cast<float>(gradient.weight * gradient.examples / denominator),
+            .coefficient =
+                denominator > 0 ? static_cast<float>(gradient.weight * gradient.examples / denominator) : 0.0f,
             .gives_buffers = version - gradient.base == least_staleness};
 }
 

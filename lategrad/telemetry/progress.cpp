@@ -10,6 +10,11 @@
 namespace lategrad {
 namespace {
 
+/// Progress that cannot be shown, as on a full disk, does not end a run.
+void write(std::FILE* out, const std::string& text) {
+    std::fwrite(text.data(), 1, text.size(), out);
+}
+
 constexpr Duration kRedrawInterval = std::chrono::milliseconds(100);
 constexpr std::size_t kWidthDefault = 80;
 /// Rate and loss are means over about so many recent updates.
@@ -53,7 +58,7 @@ void Progress::tell(const RunEvent& event) {
     } else if (const auto* evaluation = std::get_if<Evaluation>(&event.body)) {
         if (!evaluation_ || evaluation_->version <= evaluation->version) evaluation_ = *evaluation;
         if (!terminal_) {
-            fmt::print(out_, "{}\n", facts(evaluation->version));
+            write(out_, fmt::format("{}\n", facts(evaluation->version)));
             std::fflush(out_);
         }
     } else if (std::holds_alternative<AssignEvent>(event.body) && !last_update_) {
@@ -113,7 +118,7 @@ std::string Progress::facts(Version version) const {
 
 void Progress::draw() {
     // The last column stays free: some terminals wrap as soon as it is written to.
-    fmt::print(out_, "\r{:.{}}\x1b[K", facts(version_), terminal_width(out_) - 1);
+    write(out_, fmt::format("\r{:.{}}\x1b[K", facts(version_), terminal_width(out_) - 1));
     std::fflush(out_);
     drawn_at_ = now_;
 }
@@ -121,7 +126,7 @@ void Progress::draw() {
 void Progress::finish() {
     if (!drawn_at_) return;
     draw();
-    fmt::print(out_, "\n");
+    write(out_, "\n");
     std::fflush(out_);
     drawn_at_.reset();
 }

@@ -101,13 +101,14 @@ TEST(ServerEnds, AtTheTimeLimitWithTheUpdateThatIsUnderWay) {
     EXPECT_EQ(cluster.server().totals(), (LedgerTotals{.pushed = 2, .applied = 2}));
 }
 
-TEST(ServerEnds, AtTheTimeLimitEvenIfNotAllWorkersCame) {
+TEST(ServerEnds, AtATimeLimitThatCountsFromWhenAllWorkersAreThere) {
     auto options = steady();
     options.server.time_limit = from_seconds(1.5);
-    options.latency = from_seconds(2);
+    options.latency = from_seconds(2); // of the hellos, too
     VirtualCluster cluster(options);
     ASSERT_TRUE(cluster.run());
     expect_ended(cluster, Outcome::time_limit, 0);
+    EXPECT_EQ(cluster.server().lasted(), from_seconds(1.5));
 }
 
 TEST(ServerEnds, AtTheTargetAccuracy) {

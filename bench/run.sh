@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds and runs every benchmark; what it prints is what docs/performance.md shows. Called by ./dev bench.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cmake --preset bench -Wno-dev >/dev/null
+cmake --build build/bench --target bench_update bench_worker bench_push_pull
+echo "Machine: $(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1); load $(cut -d' ' -f1 /proc/loadavg)"
+echo
+build/bench/bench/bench_worker
+echo
+build/bench/bench/bench_update
+echo
+mpirun=$(cat build/bench/bench/mpirun)
+$mpirun -n 2 build/bench/bench/bench_push_pull
