@@ -98,16 +98,17 @@ double serve(Parts& parts, MpiSession& session, int rounds) {
         mailbox.post(UpdateDone{});
     });
     std::vector<Time> at;
-    NodeLoop loop(server, *transport, parts.clock, mailbox,
-                  {.start_update = [&](UpdateTask& task) { thread.start(&task); },
-                   .tell =
-                       [&](const RunEvent& event) {
-                           if (std::holds_alternative<UpdateEvent>(event.body)) at.push_back(event.at);
-                       },
-                   .validate =
-                       [&](const Message& message) {
-                           return parts.codec->validate({message.payload.data(), message.payload.bytes()}, parts.elements);
-                       }});
+    NodeLoop loop(
+        server, *transport, parts.clock, mailbox,
+        {.start_update = [&](UpdateTask& task) { thread.start(&task); },
+         .tell =
+             [&](const RunEvent& event) {
+                 if (std::holds_alternative<UpdateEvent>(event.body)) at.push_back(event.at);
+             },
+         .validate =
+             [&](const Message& message) {
+                 return parts.codec->validate({message.payload.data(), message.payload.bytes()}, parts.elements);
+             }});
     loop.run();
     transport->shutdown(parts.clock.now() + kPatience);
     return seconds(at.back() - at[2]) / static_cast<double>(at.size() - 3);

@@ -1,5 +1,5 @@
-/// One worker, no stragglers, in threads, against a plain libtorch loop: LeNet, batch 256, one intra-op thread each. What
-/// the server, the policy, the transport and the threads cost.
+/// One worker, no stragglers, in threads, against a plain libtorch loop: LeNet, batch 256, one intra-op thread each.
+/// What the server, the policy, the transport and the threads cost.
 #include "lategrad/torch/torch_headers.h"
 
 #include <fmt/format.h>

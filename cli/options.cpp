@@ -40,7 +40,8 @@ std::string as_argument(const toml::node& value, const std::string& where) {
 } // namespace
 
 void add_run_options(CLI::App& command, RunOptions& o) {
-    const auto add = [&]<class T>(const char* group, const char* name, T& value, const char* help) {
+    const auto add = [&](const char* group, const char* name, auto& value, const char* help) {
+        using T = std::remove_reference_t<decltype(value)>;
         CLI::Option* option = command.add_option(name, value, help)
                                   ->group(group)
                                   ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
