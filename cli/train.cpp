@@ -141,8 +141,8 @@ void add_train(CLI::App& program, Command& chosen) {
                     "  mpirun -n 9 lategrad train --model net.pt --policy reuse --wait-for 6\n");
     command->callback([command, options, &chosen] {
         chosen = [command, options] {
-            const auto processes = mpi_launched_size();
-            if (!processes || *processes < 2) return train_here(*options);
+            const auto launch = mpi_launch();
+            if (!launch || launch->processes < 2) return train_here(*options);
             return train_over_mpi(*options, command->get_option("--workers")->count() > 0);
         };
     });

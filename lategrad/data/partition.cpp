@@ -1,7 +1,6 @@
 #include "lategrad/data/partition.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <numeric>
 #include <span>
@@ -9,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "lategrad/core/error.h"
+#include "lategrad/core/parse.h"
 #include "lategrad/core/random.h"
 
 namespace lategrad {
@@ -98,11 +98,8 @@ Partition Partition::parse(std::string_view spec) {
         if (spec == kind) return {.kind = kind};
     constexpr std::string_view prefix = "dirichlet:";
     if (spec.starts_with(prefix)) {
-        Partition partition{.kind = "dirichlet"};
-        const char* end = spec.data() + spec.size();
-        const auto [stop, error] = std::from_chars(spec.data() + prefix.size(), end, partition.alpha);
-        if (error == std::errc() && stop == end && partition.alpha >= kAlphaMin && partition.alpha <= kAlphaMax)
-            return partition;
+        const auto alpha = parse_number<double>(spec.substr(prefix.size()));
+        if (alpha && *alpha >= kAlphaMin && *alpha <= kAlphaMax) return {.kind = "dirichlet", .alpha = *alpha};
         throw InputError(fmt::format("--partition {}: expected dirichlet:A with A from {} to {}, as in dirichlet:0.5",
                                      spec, kAlphaMin, kAlphaMax));
     }

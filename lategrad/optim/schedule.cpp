@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <numbers>
 #include <optional>
 
 #include "lategrad/core/error.h"
+#include "lategrad/core/parse.h"
 
 namespace lategrad {
 namespace {
@@ -27,12 +27,9 @@ std::optional<std::string_view> after(std::string_view text, std::string_view pr
 }
 
 double number(std::string_view spec, std::string_view text, std::string_view what) {
-    double value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) {
-        fail(spec, fmt::format("{} '{}' is not a number", what, text));
-    }
-    return value;
+    const auto value = parse_number<double>(text);
+    if (!value) fail(spec, fmt::format("{} '{}' is not a number", what, text));
+    return *value;
 }
 
 double positive(std::string_view spec, std::string_view text, std::string_view what) {

@@ -16,7 +16,7 @@ LateWeight LateWeight::parse(std::string_view spec) {
     if (spec == "span") return {Kind::span, 0};
     if (spec.starts_with("exp:")) {
         const auto beta = parse_number<double>(spec.substr(4));
-        if (beta && std::isfinite(*beta) && *beta >= 0) return {Kind::exp, *beta};
+        if (beta && *beta >= 0) return {Kind::exp, *beta};
     }
     throw InputError(fmt::format("--late-weight {}: expected one, inverse, sqrt, exp:BETA (BETA >= 0) or span", spec));
 }

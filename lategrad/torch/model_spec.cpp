@@ -1,9 +1,7 @@
-#include <charconv>
-#include <cmath>
-
 #include <fmt/format.h>
 
 #include "lategrad/core/error.h"
+#include "lategrad/core/parse.h"
 #include "lategrad/torch/model.h"
 
 namespace lategrad {
@@ -18,20 +16,14 @@ constexpr std::int64_t kWidthMax = 1'000'000;
                                  text, why));
 }
 
-template <class Number>
-bool parse_number(std::string_view text, Number& out) {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-    return error == std::errc{} && end == text.data() + text.size();
-}
-
 std::vector<std::int64_t> parse_widths(std::string_view text, std::string_view list) {
     std::vector<std::int64_t> widths;
     while (true) {
         const std::size_t comma = list.find(',');
-        std::int64_t width = 0;
-        if (!parse_number(list.substr(0, comma), width) || width < 1 || width > kWidthMax)
+        const auto width = parse_number<std::int64_t>(list.substr(0, comma));
+        if (!width || *width < 1 || *width > kWidthMax)
             refuse(text, fmt::format("a layer's width is a number from 1 to {}", kWidthMax));
-        widths.push_back(width);
+        widths.push_back(*width);
         if (comma == std::string_view::npos) return widths;
         list.remove_prefix(comma + 1);
     }
@@ -59,8 +51,9 @@ ModelSpec ModelSpec::parse(std::string_view text) {
         spec.hidden = has_argument ? parse_widths(text, argument) : std::vector<std::int64_t>{800, 500};
     } else if (name == "ridge") {
         spec.kind = Kind::ridge;
-        if (has_argument && (!parse_number(argument, spec.eta) || !std::isfinite(spec.eta) || spec.eta < 0))
-            refuse(text, "ETA is a number, 0 or more");
+        const auto eta = has_argument ? parse_number<double>(argument) : spec.eta;
+        if (!eta || *eta < 0) refuse(text, "ETA is a number, 0 or more");
+        spec.eta = *eta;
     } else {
         refuse(text, "there is no such model");
     }

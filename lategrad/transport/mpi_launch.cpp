@@ -1,20 +1,15 @@
 #include "lategrad/transport/mpi_launch.h"
 
-#include <charconv>
 #include <cstdlib>
-#include <cstring>
+
+#include "lategrad/core/parse.h"
 
 namespace lategrad {
 namespace {
 
 std::optional<std::size_t> number_in(const char* variable) {
     const char* text = std::getenv(variable);
-    if (!text) return std::nullopt;
-    std::size_t value = 0;
-    const char* end = text + std::strlen(text);
-    const auto [stop, error] = std::from_chars(text, end, value);
-    if (error != std::errc{} || stop != end) return std::nullopt;
-    return value;
+    return text ? parse_number<std::size_t>(text) : std::nullopt;
 }
 
 std::optional<MpiLaunch> launch_from(std::string_view launcher, const char* size, const char* rank) {
@@ -36,12 +31,6 @@ std::optional<MpiLaunch> mpi_launch() {
         if (auto launch = launch_from("Slurm's srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")) return launch;
     }
     return launch_from("MPICH's mpirun", "PMI_SIZE", "PMI_RANK");
-}
-
-std::optional<std::size_t> mpi_launched_size() {
-    const auto launch = mpi_launch();
-    if (!launch) return std::nullopt;
-    return launch->processes;
 }
 
 } // namespace lategrad

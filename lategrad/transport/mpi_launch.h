@@ -19,7 +19,4 @@ struct MpiLaunch {
 /// What the environment says of who started this process: nothing where no launcher of parallel programs did.
 std::optional<MpiLaunch> mpi_launch();
 
-/// How many processes the launcher started, this one among them; nothing where there is no launcher.
-std::optional<std::size_t> mpi_launched_size();
-
 } // namespace lategrad

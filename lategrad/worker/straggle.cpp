@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <optional>
-#include <type_traits>
 #include <vector>
 
 #include "lategrad/core/error.h"
+#include "lategrad/core/parse.h"
 #include "lategrad/core/random.h"
 #include "lategrad/files/file.h"
 
@@ -35,18 +34,6 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
     }
 }
 
-/// The whole of `text` as a number; nothing where it is none, or not finite.
-template <class T>
-std::optional<T> number(std::string_view text) {
-    T value{};
-    const char* end = text.data() + text.size();
-    const auto [stop, error] = std::from_chars(text.data(), end, value);
-    if (error != std::errc() || stop != end) return std::nullopt;
-    if constexpr (std::is_floating_point_v<T>)
-        if (!std::isfinite(value)) return std::nullopt;
-    return value;
-}
-
 /// The bound also keeps a heavy tail within Duration.
 Duration rounded(double nanoseconds) {
     return Duration(std::llround(std::min(nanoseconds, kSecondsMax * 1e9)));
@@ -60,7 +47,7 @@ std::optional<Duration> duration(std::string_view text, bool bare_seconds) {
     constexpr std::array units =
         std::to_array<Unit>({{"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"", 1e9}});
     const std::size_t digits = text.find_last_of("0123456789.") + 1;
-    const auto value = number<double>(text.substr(0, digits));
+    const auto value = parse_number<double>(text.substr(0, digits));
     const auto unit =
         std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == text.substr(digits); });
     if (!value || *value < 0 || unit == units.end() || (unit->name.empty() && !bare_seconds)) return std::nullopt;
@@ -94,9 +81,9 @@ std::map<std::pair<std::uint32_t, std::uint64_t>, Duration> read_trace(const std
         if (fields.size() != header.size())
             fail(line,
                  std::to_string(fields.size()) + " fields where the first line has " + std::to_string(header.size()));
-        const auto worker = number<std::uint32_t>(fields[column[0]]);
-        const auto step = number<std::uint64_t>(fields[column[1]]);
-        const auto seconds = number<double>(fields[column[2]]);
+        const auto worker = parse_number<std::uint32_t>(fields[column[0]]);
+        const auto step = parse_number<std::uint64_t>(fields[column[1]]);
+        const auto seconds = parse_number<double>(fields[column[2]]);
         if (!worker) fail(line, "worker '" + std::string(fields[column[0]]) + "' is not a number of a worker: 0, 1, …");
         if (!step) fail(line, "step '" + std::string(fields[column[1]]) + "' is not a number of a step: 0, 1, …");
         if (!seconds || *seconds < 0 || *seconds > kSecondsMax)
@@ -139,15 +126,16 @@ StraggleModel StraggleModel::parse(std::string_view spec, std::uint64_t seed) {
         expect(two && set(Kind::shifted_exponential, time(0), time(1)),
                "shifted-exp:SHIFT,MEAN, as in shifted-exp:5ms,20ms");
     } else if (name == "pareto") {
-        expect(two && set(Kind::pareto, number<double>(arguments[0]), time(1)) && model.first_ > 0,
+        expect(two && set(Kind::pareto, parse_number<double>(arguments[0]), time(1)) && model.first_ > 0,
                "pareto:SHAPE,SCALE with SHAPE > 0, as in pareto:1.5,10ms");
     } else if (name == "slow") {
-        const auto count = number<std::uint32_t>(arguments[0]);
-        expect(two && count && set(Kind::slow, 0, number<double>(arguments[1])), "slow:COUNT,FACTOR, as in slow:2,4");
+        const auto count = parse_number<std::uint32_t>(arguments[0]);
+        expect(two && count && set(Kind::slow, 0, parse_number<double>(arguments[1])),
+               "slow:COUNT,FACTOR, as in slow:2,4");
         expect(model.second_ >= 1, "slow:COUNT,FACTOR with FACTOR ≥ 1, as in slow:2,4");
         model.slow_count_ = *count;
     } else if (name == "bimodal") {
-        expect(two && set(Kind::bimodal, number<double>(arguments[0]), number<double>(arguments[1])) &&
+        expect(two && set(Kind::bimodal, parse_number<double>(arguments[0]), parse_number<double>(arguments[1])) &&
                    model.first_ >= 0 && model.first_ <= 1 && model.second_ >= 1,
                "bimodal:PROBABILITY,FACTOR with PROBABILITY from 0 to 1 and FACTOR ≥ 1, as in bimodal:0.1,5");
     } else if (name == "trace") {

@@ -20,37 +20,40 @@ class MpiLaunch : public ::testing::Test {
 };
 
 TEST_F(MpiLaunch, NobodyLaunched) {
-    EXPECT_FALSE(mpi_launched_size());
+    EXPECT_FALSE(mpi_launch());
 }
 
 TEST_F(MpiLaunch, KnowsOpenMpi) {
     setenv("OMPI_COMM_WORLD_SIZE", "9", 1);
     setenv("OMPI_COMM_WORLD_RANK", "3", 1);
-    EXPECT_EQ(mpi_launched_size(), 9u);
+    ASSERT_TRUE(mpi_launch());
+    EXPECT_EQ(mpi_launch()->processes, 9u);
     EXPECT_EQ(mpi_launch()->rank, 3u);
     EXPECT_EQ(mpi_launch()->launcher, "Open MPI's mpirun");
 }
 
 TEST_F(MpiLaunch, KnowsMpich) {
     setenv("PMI_SIZE", "4", 1);
-    EXPECT_EQ(mpi_launched_size(), 4u);
+    ASSERT_TRUE(mpi_launch());
+    EXPECT_EQ(mpi_launch()->processes, 4u);
     EXPECT_EQ(mpi_launch()->launcher, "MPICH's mpirun");
 }
 
 TEST_F(MpiLaunch, KnowsSlurmsStepsButNotItsBatchScripts) {
     setenv("SLURM_PROCID", "0", 1);
     setenv("SLURM_NTASKS", "16", 1);
-    EXPECT_FALSE(mpi_launched_size());
+    EXPECT_FALSE(mpi_launch());
     setenv("SLURM_STEP_NUM_TASKS", "16", 1);
-    EXPECT_EQ(mpi_launched_size(), 16u);
+    ASSERT_TRUE(mpi_launch());
+    EXPECT_EQ(mpi_launch()->processes, 16u);
     EXPECT_EQ(mpi_launch()->launcher, "Slurm's srun");
 }
 
 TEST_F(MpiLaunch, IgnoresWhatIsNoNumber) {
     setenv("PMI_SIZE", "many", 1);
-    EXPECT_FALSE(mpi_launched_size());
+    EXPECT_FALSE(mpi_launch());
     setenv("PMI_SIZE", "0", 1);
-    EXPECT_FALSE(mpi_launched_size());
+    EXPECT_FALSE(mpi_launch());
 }
 
 TEST_F(MpiLaunch, ABuildWithoutMpiSaysSo) {
