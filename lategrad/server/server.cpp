@@ -124,10 +124,8 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
     }
     decision_.clear();
     if (push.defect != Reason::none) {
-        ++rejected_in_a_row_;
         policy_->step(GradientRejected{worker, push.defect}, now, decision_);
     } else {
-        rejected_in_a_row_ = 0;
         policy_->step(GradientArrived{worker, message.step, message.version}, now, decision_);
     }
     ledger_.arrive_first(worker, decision_.fate);
@@ -142,13 +140,31 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
                                            .compute_seconds = message.compute_seconds}});
     if (decision_.fate != Fate::drop) held_.push_back({worker, message.step, message.loss, message.payload});
 
-    // Every worker's gradient was unusable twice over: the parameters themselves are no longer any good.
-    if (rejected_in_a_row_ >= 2 * std::max<std::size_t>(here_, 1)) {
+    if (hopeless(worker, push.defect == Reason::none)) {
         end(Outcome::diverged, now, out);
         return;
     }
     if (decision_.closes) start_update(now, out);
     else send_parameters(now, out);
+}
+
+/// True when, since the last usable gradient, whoever can still push has pushed two that were not, NaNs or infinities:
+/// the parameters themselves are no longer any good, or the others wait for a machine that will never deliver. A broken
+/// machine that the others can do without does not come to that.
+bool Server::hopeless(WorkerId worker, bool usable) {
+    if (usable) {
+        if (std::exchange(any_unusable_, false)) {
+            for (Member& member : members_) member.unusable = 0;
+        }
+        return false;
+    }
+    any_unusable_ = true;
+    ++members_[worker.value()].unusable;
+    for (std::uint32_t i = 0; i < members_.size(); ++i) {
+        const bool can_push = members_[i].here && (i == worker.value() || ledger_.has_open(WorkerId{i}));
+        if (can_push && members_[i].unusable < 2) return false;
+    }
+    return true;
 }
 
 void Server::decide(const PolicyEvent& event, Time now, Effects& out) {

@@ -62,7 +62,8 @@ class Server final : public Node {
         bool here = false;
         Fate fate = Fate::lost; ///< of its last gradient, to be told with its next parameters
         Reason reason = Reason::none;
-        Step next_to_wait; ///< steps before it have been among waiting_, and are not taken there again
+        Step next_to_wait;          ///< steps before it have been among waiting_, and are not taken there again
+        std::uint32_t unusable = 0; ///< its gradients rejected since the last usable one of any worker
     };
     struct Held {
         WorkerId worker;
@@ -83,6 +84,7 @@ class Server final : public Node {
     void decide_left(WorkerId worker, Time now, Effects& out);
     void start_update(Time now, Effects& out);
     void send_parameters(Time now, Effects& out);
+    bool hopeless(WorkerId worker, bool usable);
     void lose_open(WorkerId worker, Reason reason, Time now, Effects& out);
     void snapshot(Time now, Effects& out);
     void end_if_reached(Time now, Effects& out);
@@ -113,7 +115,7 @@ class Server final : public Node {
     std::vector<WorkerId> send_, cancel_; ///< of the update under way
     UpdateEvent update_event_;
     std::uint64_t examples_applied_ = 0;
-    std::uint64_t rejected_in_a_row_ = 0;
+    bool any_unusable_ = false; ///< some member's `unusable` is above 0
     std::uint64_t bytes_received_ = 0, bytes_sent_ = 0;
     Time began_at_{};
     Time ended_at_ = kNever;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <utility>
 
 #include "lategrad/core/error.h"
@@ -60,8 +61,20 @@ void FusedUpdate::average_buffers() {
         if (tail.data() != old_tail.data()) std::ranges::copy(old_tail, tail.begin());
         return;
     }
-    codec_.weighted_sum(tails_, trainable_, tail);
-    for (float& value : tail) value /= static_cast<float>(tails_.size());
+    // In double, so that the mean of equal values is that value: a buffer that nobody changes stays as it is.
+    std::array<float, kChunk> values;
+    std::array<double, kChunk> sums;
+    for (std::size_t first = 0; first < tail.size(); first += kChunk) {
+        const auto chunk = tail.subspan(first, std::min(kChunk, tail.size() - first));
+        const std::span<float> decoded(values.data(), chunk.size());
+        sums.fill(0);
+        for (const EncodedTerm& term : tails_) {
+            codec_.weighted_sum({&term, 1}, trainable_ + first, decoded);
+            std::transform(decoded.begin(), decoded.end(), sums.begin(), sums.begin(), std::plus<>());
+        }
+        std::transform(sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(chunk.size()), chunk.begin(),
+                       [&](double sum) { return static_cast<float>(sum / static_cast<double>(tails_.size())); });
+    }
 }
 
 } // namespace lategrad

@@ -9,6 +9,8 @@ namespace {
 
 /// How soon a worker whose gradients are all still on their way looks for a free buffer again.
 constexpr Duration kRetry = std::chrono::milliseconds(1);
+/// How long a goodbye may take to leave.
+constexpr Duration kGrace = std::chrono::seconds(30);
 
 } // namespace
 
@@ -27,7 +29,7 @@ void Worker::handle(const Event& event, Time now, Effects& out) {
     if (const auto* arrived = std::get_if<MessageArrived>(&event)) on_message(arrived->message, out);
     else if (const auto* done = std::get_if<ComputeDone>(&event)) on_compute_done(*done, out);
     else if (std::holds_alternative<PeerLeft>(event)) stopping_ = true; // there is but one peer: the server
-    if (stopping_) leave(out);
+    if (stopping_) leave(now, out);
     else if (next_ && !computing_) start_next(now, out);
 }
 
@@ -36,7 +38,7 @@ void Worker::on_message(const Message& message, Effects& out) {
     if (message.type != MessageType::parameters || stopping_) return;
     if (message.payload.bytes() != options_.size * sizeof(float)) return; // not ours to compute on
     next_ = message;
-    if (computing_) out.cancel_compute = true;
+    if (computing_ && message.cancels) out.cancel_compute = true;
 }
 
 void Worker::start_next(Time now, Effects& out) {
@@ -55,8 +57,7 @@ void Worker::on_compute_done(const ComputeDone& done, Effects& out) {
     CHECK(computing_ && computing_->step == done.step);
     const ComputeJob job = *std::exchange(computing_, std::nullopt);
     if (done.failed) stopping_ = true;
-    if (stopping_ || next_) return;
-    CHECK(!done.cancelled); // given up only for newer parameters or the end
+    if (stopping_ || done.cancelled || (next_ && next_->cancels)) return;
     send({.type = MessageType::push,
           .step = job.step,
           .version = job.version,
@@ -67,7 +68,7 @@ void Worker::on_compute_done(const ComputeDone& done, Effects& out) {
          out);
 }
 
-void Worker::leave(Effects& out) {
+void Worker::leave(Time now, Effects& out) {
     next_.reset();
     if (computing_) {
         out.cancel_compute = true; // and come back when it has been
@@ -75,6 +76,7 @@ void Worker::leave(Effects& out) {
     }
     send({.type = MessageType::goodbye}, out);
     out.done = true;
+    out.wake_at = now + kGrace;
 }
 
 void Worker::send(Message message, Effects& out) {

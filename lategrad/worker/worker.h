@@ -32,7 +32,7 @@ class Worker final : public Node {
     void on_message(const Message& message, Effects& out);
     void on_compute_done(const ComputeDone& done, Effects& out);
     void start_next(Time now, Effects& out);
-    void leave(Effects& out);
+    void leave(Time now, Effects& out);
     void send(Message message, Effects& out);
 
     WorkerOptions options_;
@@ -41,7 +41,7 @@ class Worker final : public Node {
     bool said_hello_ = false;
     bool stopping_ = false;
     std::optional<ComputeJob> computing_;
-    std::optional<Message> next_; ///< to compute on, once the gradient being computed is given up
+    std::optional<Message> next_; ///< to compute on, once the gradient being computed is made or given up
 };
 
 } // namespace lategrad

@@ -195,6 +195,33 @@ TEST(ServerEnds, WhenEveryGradientIsUnusable) {
     EXPECT_EQ(arrivals[5].reason, Reason::not_finite);
 }
 
+/// Worker 1 is broken: all its gradients are NaNs.
+VirtualClusterOptions with_a_broken_worker(const char* policy) {
+    auto options = steady(policy);
+    options.policy.wait_for = 1;
+    options.server.updates = 20;
+    options.gradient = [](WorkerId worker, Step, std::span<const float> params, std::span<float> grad) {
+        std::copy(params.begin(), params.end(), grad.begin());
+        if (worker == WorkerId{1}) grad[0] = std::numeric_limits<float>::quiet_NaN();
+        return 1.0;
+    };
+    // It fails ten times while the other one computes once.
+    options.duration = [](WorkerId worker, Step) { return worker == WorkerId{1} ? kStep / 10 : kStep; };
+    return options;
+}
+
+TEST(ServerEnds, NotForABrokenWorkerThatTheOthersCanDoWithout) {
+    VirtualCluster cluster(with_a_broken_worker("reuse"));
+    ASSERT_TRUE(cluster.run());
+    expect_ended(cluster, Outcome::updates, 20);
+}
+
+TEST(ServerEnds, WhenAllOthersWaitForABrokenWorker) {
+    VirtualCluster cluster(with_a_broken_worker("sync"));
+    ASSERT_TRUE(cluster.run());
+    expect_ended(cluster, Outcome::diverged, 0);
+}
+
 TEST(ServerEnds, WithoutWaitingForeverForGoodbyes) {
     auto options = steady();
     options.server.updates = 0;
@@ -358,6 +385,21 @@ TEST_F(LoneServer, TellsAWorkerWhatBecameOfItsGradient) {
     const Effects& published = handle(UpdateDone{});
     EXPECT_EQ(told(published, 0), std::pair(Fate::apply, Reason::fresh));
     EXPECT_EQ(told(published, 1), std::pair(Fate::apply, Reason::fresh));
+}
+
+// The arithmetic at its edge.
+
+TEST(ServerUpdates, ChangeNothingWhereEveryLateWeightHasVanished) {
+    // Two workers in step: the first gradient is fresh, all others are one update late, and e^-1000 is 0. So is then D,
+    // the sum of the weights.
+    auto options = steady("async");
+    options.policy.late_weight = LateWeight::parse("exp:1000");
+    options.policy.normalize = Normalize::weights;
+    options.server.updates = 10;
+    VirtualCluster cluster(options);
+    ASSERT_TRUE(cluster.run());
+    EXPECT_EQ(cluster.all<UpdateEvent>()[1].denominator, 0);
+    EXPECT_EQ(cluster.parameters(), (std::vector<float>{0.75f, 1.5f}));
 }
 
 // Memory of the published versions.

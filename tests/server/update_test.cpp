@@ -69,14 +69,14 @@ void slow_update(const std::vector<SlowTerm>& terms, std::size_t trainable, floa
         params[i] = params[i] - velocity[i] * learning_rate;
     }
     for (std::size_t i = trainable; i < params.size(); ++i) {
-        float sum = 0;
+        double sum = 0;
         int givers = 0;
         for (const SlowTerm& term : terms) {
             if (!term.gives_buffers) continue;
-            sum = givers == 0 ? term.gradient[i] : sum + term.gradient[i];
+            sum += term.gradient[i];
             ++givers;
         }
-        if (givers > 0) params[i] = sum / static_cast<float>(givers);
+        if (givers > 0) params[i] = static_cast<float>(sum / givers);
     }
 }
 
@@ -143,6 +143,22 @@ TEST(FusedUpdate, AveragesTheBuffersOfThoseThatGiveThem) {
     update.terms = {{buffer_of(pool, {2, 1e9f, 1e9f}), 0.5f, false}};
     update.run(threads);
     EXPECT_TRUE(same_bits(update.out.floats(), Floats{7, 5, 6})) << "nobody gives buffers: the old ones stay";
+}
+
+TEST(FusedUpdate, LeavesABufferThatNobodyChangesAsItIs) {
+    BufferPool pool(kPoolBytes);
+    ThreadPool threads(1);
+    const auto codec = make_codec("none");
+    const auto optimizer = make_optimizer({.kind = "sgd"}, 1);
+    FusedUpdate update(*codec, *optimizer, 1, 2);
+    update.learning_rate = 1;
+    for (int workers = 1; workers <= 12; ++workers) { // 0.1f three times and divided by 3 in floats is another number
+        update.in = buffer_of(pool, {0, 0.1f});
+        update.out = buffer_of(pool, {0, 0});
+        update.terms.assign(static_cast<std::size_t>(workers), {buffer_of(pool, {1, 0.1f}), 0.1f, true});
+        update.run(threads);
+        EXPECT_EQ(update.out.floats()[1], 0.1f) << workers;
+    }
 }
 
 TEST(FusedUpdate, AllocatesNothingInTheSteadyState) {

@@ -110,6 +110,17 @@ TEST_F(WorkerTest, GivesUpTheOldGradientForNewerParameters) {
     ASSERT_TRUE(only_says(handle(ComputeDone{.step = Step{1}}), MessageType::push));
 }
 
+TEST_F(WorkerTest, FinishesItsGradientFirstUnlessToldToGiveItUp) {
+    handle(Timer{});
+    receive_parameters(0, 0);
+    EXPECT_TRUE(silent(receive_parameters(1, 3, false)));
+    const Effects& next = handle(ComputeDone{.step = Step{0}});
+    ASSERT_TRUE(only_says(next, MessageType::push));
+    EXPECT_EQ(next.sends[0].message.step, Step{0});
+    ASSERT_TRUE(next.start_compute);
+    EXPECT_EQ(next.start_compute->step, Step{1});
+}
+
 TEST_F(WorkerTest, DoesNotPushAGivenUpGradientThatWasFinishedAllTheSame) {
     handle(Timer{});
     receive_parameters(0, 0);
