@@ -114,10 +114,4 @@ void TraceBuilder::write(const std::filesystem::path& path) const {
     write_file_atomically(path, pieces);
 }
 
-void write_trace(const std::filesystem::path& path, const std::vector<RunEvent>& events, std::size_t marks_max) {
-    TraceBuilder trace(marks_max);
-    for (const RunEvent& event : events) trace.tell(event);
-    trace.write(path);
-}
-
 } // namespace lategrad

@@ -51,8 +51,4 @@ class TraceBuilder {
     std::set<WorkerId> workers_;
 };
 
-/// The same of a run that is over.
-void write_trace(const std::filesystem::path& path, const std::vector<RunEvent>& events,
-                 std::size_t marks_max = kTraceMarksMax);
-
 } // namespace lategrad

@@ -24,7 +24,7 @@ struct TorchEvaluator::State {
     Batch batch = {};
     std::vector<std::uint32_t> indices = {};
 
-    std::optional<Score> evaluate(std::span<const float> params, const Dataset& data, const std::atomic<bool>* give_up);
+    Score evaluate(std::span<const float> params, const Dataset& data);
 };
 
 TorchEvaluator::TorchEvaluator(const ModelSpec& spec, const Dataset& train, int intra_op_threads) {
@@ -37,18 +37,16 @@ TorchEvaluator::TorchEvaluator(const ModelSpec& spec, const Dataset& train, int 
 
 TorchEvaluator::~TorchEvaluator() = default;
 
-std::optional<Score> TorchEvaluator::evaluate(std::span<const float> params, const Dataset& data,
-                                              const std::atomic<bool>* give_up) {
+Score TorchEvaluator::evaluate(std::span<const float> params, const Dataset& data) {
     try {
-        return state_->evaluate(params, data, give_up);
+        return state_->evaluate(params, data);
     } catch (const std::exception& failure) {
         throw EnvironmentError(
             fmt::format("--model {}: libtorch failed: {}", state_->model->spec().text, one_line(failure)));
     }
 }
 
-std::optional<Score> TorchEvaluator::State::evaluate(std::span<const float> params, const Dataset& data,
-                                                     const std::atomic<bool>* give_up) {
+Score TorchEvaluator::State::evaluate(std::span<const float> params, const Dataset& data) {
     CHECK(data.size() > 0);
     const torch::NoGradGuard no_grad;
     Model::Network& network = model->network();
@@ -58,7 +56,6 @@ std::optional<Score> TorchEvaluator::State::evaluate(std::span<const float> para
     double loss_sum = 0;
     std::int64_t right = 0;
     for (std::size_t first = 0; first < data.size(); first += kChunk) {
-        if (give_up != nullptr && give_up->load(std::memory_order_relaxed)) return std::nullopt;
         indices.resize(std::min(kChunk, data.size() - first));
         std::iota(indices.begin(), indices.end(), static_cast<std::uint32_t>(first));
         data.gather(indices, batch);

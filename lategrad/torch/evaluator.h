@@ -1,7 +1,6 @@
 /// How good parameters are on a data set.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <span>
@@ -24,10 +23,9 @@ class TorchEvaluator {
     TorchEvaluator(const ModelSpec& spec, const Dataset& train, int intra_op_threads);
     ~TorchEvaluator();
 
-    /// Reads the whole of `data`; the same arguments give the same bits. Empty when `*give_up` became true on the way.
-    /// Throws EnvironmentError when libtorch fails. REQUIRES: params.size() is the model's, data not empty.
-    std::optional<Score> evaluate(std::span<const float> params, const Dataset& data,
-                                  const std::atomic<bool>* give_up = nullptr);
+    /// Reads the whole of `data`; the same arguments give the same bits. Throws EnvironmentError when libtorch fails.
+    /// REQUIRES: params.size() is the model's, data not empty.
+    Score evaluate(std::span<const float> params, const Dataset& data);
 
   private:
     struct State;

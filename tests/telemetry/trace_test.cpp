@@ -12,7 +12,9 @@ namespace {
 
 nlohmann::json trace_of(const std::vector<RunEvent>& events, std::size_t marks_max = kTraceMarksMax) {
     const TempDir dir;
-    write_trace(dir / "trace.json", events, marks_max);
+    TraceBuilder trace(marks_max);
+    for (const RunEvent& event : events) trace.tell(event);
+    trace.write(dir / "trace.json");
     return nlohmann::json::parse(text_of(dir / "trace.json"));
 }
 

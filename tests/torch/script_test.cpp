@@ -117,9 +117,9 @@ TEST_F(ScriptTest, EvaluationReadsTheRunningStatistics) {
     TorchEvaluator evaluator(spec, data_, 1);
     Buffer params = initial(*make_model(spec, data_, 1));
     const auto score = evaluator.evaluate(params.floats(), data_);
-    EXPECT_EQ(evaluator.evaluate(params.floats(), data_)->loss, score->loss);
+    EXPECT_EQ(evaluator.evaluate(params.floats(), data_).loss, score.loss);
     params.floats()[12] = 5;
-    EXPECT_NE(evaluator.evaluate(params.floats(), data_)->loss, score->loss);
+    EXPECT_NE(evaluator.evaluate(params.floats(), data_).loss, score.loss);
 }
 
 TEST_F(ScriptTest, IsTrainedInPlaceBitForBitLikeAPlainLoop) {
