@@ -28,7 +28,7 @@ namespace {
 struct Compared {
     std::string label;
     Summary summary;
-    std::vector<EvaluationLine> evaluations;
+    std::vector<Evaluation> evaluations; ///< in the order of versions
 };
 
 /// One policy of the list: `reuse`, `ssp:3`, or with a quorum of its own, `reuse@4`.
@@ -50,8 +50,8 @@ std::string label_of(const Job& job) {
 }
 
 std::optional<double> time_to(const Compared& run, double accuracy) {
-    for (const EvaluationLine& line : run.evaluations) {
-        if (line.accuracy && *line.accuracy >= accuracy) return line.seconds;
+    for (const Evaluation& evaluation : run.evaluations) {
+        if (evaluation.accuracy && *evaluation.accuracy >= accuracy) return seconds(evaluation.at);
     }
     return std::nullopt;
 }
@@ -142,12 +142,17 @@ int compare(const std::vector<std::string>& policies, RunOptions options) {
         if (!options.quiet) fmt::print(stderr, "{} ({} of {})\n", label, runs.size() + 1, jobs.size());
         Recorder recorder(problem, folder / name, "threads", !options.quiet);
         RunHooks hooks = recorder.hooks();
+        std::vector<Evaluation> evaluations;
+        hooks.tell = [&, record = std::move(hooks.tell)](const RunEvent& event) {
+            record(event);
+            if (const auto* evaluation = std::get_if<Evaluation>(&event.body)) evaluations.push_back(*evaluation);
+        };
         hooks.evaluate = EvaluationThread::When::after;
         hooks.snapshots_max = 32;
         hooks.stop_with = [&](std::function<void()> stop) { signals.on_first(std::move(stop)); };
         const Trained trained = train_in_threads(problem, hooks);
         const Summary& summary = recorder.finish(trained);
-        runs.push_back({label, summary, read_run(recorder.path()).evaluations});
+        runs.push_back({label, summary, std::move(evaluations)});
         if (trained.outcome == Outcome::diverged) spdlog::warn("{} diverged; try a smaller --lr", label);
         if (trained.failure) std::rethrow_exception(trained.failure);
         all_ended = all_ended && (trained.outcome == Outcome::updates || trained.outcome == Outcome::epochs ||

@@ -36,8 +36,12 @@ int evaluate(const EvaluateOptions& given) {
     else if (folder) throw InputError(fmt::format("{}: no run folder: it has no config.toml", path.string()));
     if (!given.model.empty()) options.model = given.model;
     if (!given.data.empty()) options.data = given.data;
-    if (!given.data_dir.empty()) options.data_dir = given.data_dir;
+    if (!given.data_dir.empty()) {
+        options.data_dir = given.data_dir;
+        if (given.data.empty() && !has_a_folder(options.data)) options.data.clear();
+    }
     if (given.seed) options.seed = *given.seed;
+    settle_paths(options);
 
     const DataSplit data = load_data({.data = options.data, .data_dir = options.data_dir, .seed = options.seed});
     const auto spec = ModelSpec::parse(options.model);
@@ -45,15 +49,15 @@ int evaluate(const EvaluateOptions& given) {
     const auto parameters = load_weights(weights, *model);
     TorchEvaluator evaluator(spec, *data.train, given.threads);
     const auto score = evaluator.evaluate(parameters, *data.test);
-    const std::string accuracy = score->accuracy ? fmt::format("{:.4f}", *score->accuracy) : "null";
+    const std::string accuracy = score.accuracy ? fmt::format("{:.4f}", *score.accuracy) : "null";
     if (given.json) {
         fmt::print("{{\"loss\": {}, \"accuracy\": {}, \"examples\": {}}}\n",
-                   std::isfinite(score->loss) ? fmt::format("{}", score->loss) : "null",
-                   score->accuracy ? fmt::format("{}", *score->accuracy) : "null", data.test->size());
+                   std::isfinite(score.loss) ? fmt::format("{}", score.loss) : "null",
+                   score.accuracy ? fmt::format("{}", *score.accuracy) : "null", data.test->size());
     } else {
         fmt::print("{} on {} ({} test examples): ", weights.string(), data.name, data.test->size());
-        if (score->accuracy) fmt::print("accuracy {}, ", accuracy);
-        fmt::print("loss {:.4f}\n", score->loss);
+        if (score.accuracy) fmt::print("accuracy {}, ", accuracy);
+        fmt::print("loss {:.4f}\n", score.loss);
     }
     return 0;
 }

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string_view>
+#include <system_error>
 #include <type_traits>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -24,6 +27,11 @@ void require(bool good, std::string message) {
 std::string quoted(const std::string& text) {
     std::string out = "\"";
     for (const char c : text) {
+        const auto code = static_cast<unsigned char>(c);
+        if (code < 0x20 || code == 0x7f) {
+            out += fmt::format("\\u{:04x}", code);
+            continue;
+        }
         if (c == '"' || c == '\\') out += '\\';
         out += c;
     }
@@ -58,8 +66,10 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     add(kProblem, "--model", o.model, "lenet, mlp, mlp:H1,H2,..., logistic, ridge[:ETA], or a TorchScript file NET.pt")
         ->type_name("MODEL");
     add(kProblem, "--data", o.data,
-        "fashion-mnist, mnist, mnist-t10k, a FOLDER of IDX files, or ARRAYS.safetensors with x, y (x_test, y_test)")
-        ->type_name("DATA");
+        "fashion-mnist, mnist, mnist-t10k, a FOLDER of IDX files, or ARRAYS.safetensors with x, y (x_test, y_test); "
+        "default the folder in --data-dir, else fashion-mnist")
+        ->type_name("DATA")
+        ->default_str("");
     add(kProblem, "--data-dir", o.data_dir, "where the files of --data are, gzipped or not")->type_name("DIR");
     add(kProblem, "--partition", o.partition, "who holds which examples: iid, contiguous, label, dirichlet:A, shared")
         ->type_name("HOW");
@@ -204,17 +214,44 @@ RunOptions options_from_toml(const std::filesystem::path& file) {
     return options;
 }
 
+bool has_a_folder(std::string_view data) {
+    return data == "fashion-mnist" || data == "mnist" || data == "mnist-t10k";
+}
+
+void settle_paths(RunOptions& o) {
+    const auto absolute = [](const std::string& path) { return std::filesystem::absolute(path).string(); };
+    std::error_code error;
+    if (o.data.empty() && o.data_dir.empty()) {
+        o.data = "fashion-mnist";
+    } else if (o.data.empty()) {
+        require(std::filesystem::is_directory(o.data_dir, error),
+                fmt::format("--data-dir {}: there is no such folder", o.data_dir));
+        o.data = std::exchange(o.data_dir, "");
+    }
+    if (has_a_folder(o.data)) {
+        if (!o.data_dir.empty()) o.data_dir = absolute(o.data_dir);
+    } else {
+        require(o.data_dir.empty(),
+                fmt::format("--data-dir {}: goes with --data fashion-mnist, mnist or mnist-t10k, or alone; --data {} "
+                            "names its file or folder itself",
+                            o.data_dir, o.data));
+        if (o.data.ends_with(".safetensors") || std::filesystem::is_directory(o.data, error)) o.data = absolute(o.data);
+    }
+    if (o.model.ends_with(".pt")) o.model = absolute(o.model);
+    constexpr std::string_view kTrace = "trace:";
+    if (o.straggle.starts_with(kTrace) && o.straggle.size() > kTrace.size()) {
+        o.straggle = std::string(kTrace) + absolute(o.straggle.substr(kTrace.size()));
+    }
+}
+
 Job resolve(const RunOptions& given) {
     Job job;
     job.options = given;
     RunOptions& o = job.options;
+    settle_paths(o);
 
     require(o.workers >= 1, "--workers 0: at least one worker is needed");
     if (o.wait_for == 0) o.wait_for = (3 * o.workers + 3) / 4;
-    // A run folder is read from anywhere.
-    if (o.model.ends_with(".pt")) o.model = std::filesystem::absolute(o.model).string();
-    if (o.data.ends_with(".safetensors")) o.data = std::filesystem::absolute(o.data).string();
-    if (!o.data_dir.empty()) o.data_dir = std::filesystem::absolute(o.data_dir).string();
     require(o.wait_for <= o.workers,
             fmt::format("--wait-for {}: there are only {} workers (--workers)", o.wait_for, o.workers));
     require(o.batch_size >= o.workers,

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lategrad/data/dataset.h"
@@ -25,7 +26,7 @@ namespace lategrad {
 /// As the user gave them; defaults where not. Every field is an option of the same name, with dashes.
 struct RunOptions {
     std::string model = "lenet";
-    std::string data = "fashion-mnist";
+    std::string data; ///< empty: the folder in data_dir, or fashion-mnist where that is empty too
     std::string data_dir;
     std::string partition = "iid";
     std::size_t workers = 4;
@@ -71,6 +72,13 @@ std::string to_toml(const RunOptions& options);
 
 /// The options of config.toml in a run folder. Throws InputError naming the file.
 RunOptions options_from_toml(const std::filesystem::path& file);
+
+/// Names the data where only a folder, or nothing, is given, and makes paths absolute, so that a run folder can be read
+/// from anywhere.
+void settle_paths(RunOptions& options);
+
+/// True for the named data sets, whose files --data-dir says where to find.
+bool has_a_folder(std::string_view data);
 
 /// What the options mean: parsed, checked against each other.
 struct Job {

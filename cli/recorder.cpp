@@ -1,14 +1,13 @@
 #include "cli/recorder.h"
 
 #include "lategrad/core/error.h"
-#include "lategrad/torch/fingerprint.h"
 #include "lategrad/torch/weights.h"
 
 namespace lategrad {
 
 Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, std::string transport, bool show_progress)
     : problem_(problem),
-      folder_(RunFolder::create(path, to_toml(problem.job.options), fingerprint(problem.job.options.threads).fields,
+      folder_(RunFolder::create(path, to_toml(problem.job.options), run_fingerprint(problem),
                                 problem.model->size() * sizeof(float))),
       builder_({.policy = problem.job.options.policy,
                 .workers = static_cast<std::uint32_t>(problem.job.options.workers),

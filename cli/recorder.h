@@ -25,6 +25,8 @@ class Recorder {
     const Summary& finish(const Trained& trained);
 
     const std::filesystem::path& path() const { return folder_.path(); }
+    /// True where not every event could be written: the run cannot be replayed.
+    bool damaged() const { return folder_.damaged(); }
 
   private:
     const Problem& problem_;

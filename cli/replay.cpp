@@ -151,13 +151,12 @@ int replay(const std::string& path, bool quiet) {
     const RecordedRun run = read_run(path);
     RunOptions options = options_from_toml(std::filesystem::path(path) / "config.toml");
     options.straggle = "none"; // who came late is in the events
-    const auto differing = differences({run.fingerprint}, fingerprint(options.threads));
-    if (!differing.empty()) {
-        throw InputError(
-            fmt::format("{}: recorded on another build or machine, so its bits cannot be reproduced here: {}", path,
-                        fmt::join(differing, "; ")));
-    }
     const Problem problem = make_problem(resolve(options));
+    const auto differing = differences({run.fingerprint}, {run_fingerprint(problem)});
+    if (!differing.empty()) {
+        throw InputError(fmt::format("{}: not what was recorded, so its bits cannot be reproduced here: {}", path,
+                                     fmt::join(differing, "; ")));
+    }
     if (problem.model->draws_random_numbers()) {
         throw InputError(fmt::format("{}: its model draws random numbers (dropout) that are not recorded; such a run "
                                      "cannot be replayed",

@@ -71,6 +71,8 @@ int serve_recorded(const Problem& problem, Signals& signals, const std::string& 
     if (trained.outcome == Outcome::diverged) {
         spdlog::error("the run diverged: one gradient after the other held a NaN or an infinity; try a smaller --lr");
     }
+    if (recorder.damaged())
+        spdlog::warn("{}: its events are not all recorded; it cannot be replayed", recorder.path().string());
     if (trained.outcome == Outcome::no_workers) spdlog::error("the run ended early: no worker was left");
     if (trained.failure) std::rethrow_exception(trained.failure);
     return exit_status(trained.outcome);
@@ -120,6 +122,10 @@ int train_over_mpi(RunOptions options, bool workers_given) {
         fmt::print(stderr, "lategrad: rank {}: {}\n", session->rank(), error.what());
     }
     transport->shutdown(clock.now() + kPatience);
+    if (transport->faults() > 0) {
+        spdlog::warn("rank {}: {} links were given up for what came over them, or because MPI failed on them",
+                     session->rank(), transport->faults());
+    }
     std::fflush(nullptr);
     // Workers wait for as long as rank 0 evaluates and writes; should it die, the launcher ends them.
     if (!session->finish(transport->clean(), serves ? kPatience : kLaunchersMatter)) _exit(status);

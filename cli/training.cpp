@@ -4,6 +4,9 @@
 #include <chrono>
 #include <exception>
 #include <mutex>
+#include <numeric>
+#include <span>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -13,13 +16,16 @@
 #include "lategrad/core/error.h"
 #include "lategrad/core/random.h"
 #include "lategrad/data/batcher.h"
+#include "lategrad/files/file.h"
 #include "lategrad/runtime/gradient_thread.h"
 #include "lategrad/runtime/job_thread.h"
 #include "lategrad/runtime/node_loop.h"
 #include "lategrad/server/server.h"
 #include "lategrad/torch/evaluator.h"
+#include "lategrad/torch/fingerprint.h"
 #include "lategrad/torch/torch_gradient_source.h"
 #include "lategrad/transport/in_process.h"
+#include "lategrad/wire/message.h"
 #include "lategrad/worker/worker.h"
 
 namespace lategrad {
@@ -29,6 +35,31 @@ constexpr Duration kShutdown = std::chrono::seconds(10);
 
 std::size_t cores() {
     return std::max(1u, std::thread::hardware_concurrency());
+}
+
+/// Of every example, as a batch holds it.
+std::uint64_t hash_of(const Dataset& data) {
+    constexpr std::size_t kRows = 1024; // keeps the batch in cache
+    const auto hash = [](const auto& values) { return payload_checksum(std::as_bytes(std::span(values))); };
+    std::vector<std::uint64_t> hashes;
+    std::vector<std::uint32_t> rows;
+    Batch batch;
+    for (std::size_t first = 0; first < data.size(); first += kRows) {
+        rows.resize(std::min(kRows, data.size() - first));
+        std::iota(rows.begin(), rows.end(), static_cast<std::uint32_t>(first));
+        data.gather(rows, batch);
+        hashes.insert(hashes.end(), {hash(batch.features), hash(batch.labels), hash(batch.targets)});
+    }
+    return hash(hashes);
+}
+
+std::uint64_t hash_of(const Model& model) {
+    if (model.spec().kind == ModelSpec::Kind::script) {
+        return payload_checksum(read_file(model.spec().file, std::numeric_limits<std::size_t>::max()));
+    }
+    std::vector<float> initial(model.size());
+    model.initial_parameters(initial);
+    return payload_checksum(std::as_bytes(std::span(initial)));
 }
 
 /// Lets others ask for the end of the run for as long as there is somebody to ask.
@@ -70,6 +101,13 @@ Problem make_problem(const Job& job) {
         if (o.updates) o.eval_every = std::min(o.eval_every, std::max<std::uint64_t>(1, *o.updates / 5));
     }
     return problem;
+}
+
+std::map<std::string, std::string> run_fingerprint(const Problem& problem) {
+    auto fields = fingerprint(problem.job.options.threads).fields;
+    fields["model"] = fmt::format("{:016x}", hash_of(*problem.model));
+    fields["training data"] = fmt::format("{:016x}", hash_of(*problem.data.train));
+    return fields;
 }
 
 Trained serve(const Problem& problem, Transport& transport, const Clock& clock, const RunHooks& hooks) {
@@ -114,8 +152,8 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
                 return Evaluation{.version = snapshot.version,
                                   .at = snapshot.at,
                                   .examples_applied = snapshot.examples_applied,
-                                  .loss = score->loss,
-                                  .accuracy = score->accuracy};
+                                  .loss = score.loss,
+                                  .accuracy = score.accuracy};
             } catch (...) {
                 mailbox.post(StopRequested{}); // a run that nobody can judge is not worth going on with
                 throw;
@@ -187,7 +225,22 @@ void work(const Problem& problem, WorkerId worker, Transport& transport, const C
     if (thread.failure()) std::rethrow_exception(thread.failure());
 }
 
-Trained train_in_threads(const Problem& problem, const RunHooks& hooks) {
+namespace {
+
+/// Rethrows what is being handled, with the system's refusal of a thread in words that help.
+[[noreturn]] void rethrow_in_words(std::size_t workers) {
+    try {
+        throw;
+    } catch (const std::system_error& error) {
+        if (error.code() != std::errc::resource_unavailable_try_again) throw;
+        throw EnvironmentError(
+            fmt::format("--workers {}: the system gives no more threads (a worker has two); use fewer "
+                        "workers, or raise the limit (ulimit -u)",
+                        workers));
+    }
+}
+
+Trained train_threads(const Problem& problem, const RunHooks& hooks) {
     const std::size_t n = problem.job.options.workers;
     const SteadyClock clock;
     InProcessHub hub(n, clock);
@@ -218,6 +271,16 @@ Trained train_in_threads(const Problem& problem, const RunHooks& hooks) {
     for (std::jthread& worker : workers) worker.join();
     if (failure) trained.failure = failure;
     return trained;
+}
+
+} // namespace
+
+Trained train_in_threads(const Problem& problem, const RunHooks& hooks) {
+    try {
+        return train_threads(problem, hooks);
+    } catch (...) {
+        rethrow_in_words(problem.job.options.workers);
+    }
 }
 
 } // namespace lategrad

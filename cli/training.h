@@ -4,7 +4,9 @@
 
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "cli/options.h"
@@ -30,6 +32,10 @@ struct Problem {
 
 /// Loads the data, makes the model. Throws InputError.
 Problem make_problem(const Job& job);
+
+/// What decides a run's bits besides its options, by name: libtorch and the machine (fingerprint), the model's initial
+/// parameters or its file, the training examples.
+std::map<std::string, std::string> run_fingerprint(const Problem& problem);
 
 /// What a run tells and is told.
 struct RunHooks {

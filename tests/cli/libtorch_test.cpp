@@ -1,6 +1,8 @@
-/// Synchronous training is what a plain libtorch loop computes.
+/// What needs libtorch in the test itself, in one file, because its headers take long to read: synchronous training is
+/// what a plain libtorch loop computes, and a network of the user's own replays.
 #include "lategrad/torch/torch_headers.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -171,6 +173,55 @@ TEST_P(SyncTwin, IsWithin1e5OfWholeBatchSgd) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Workers, SyncTwin, testing::Values(1, 2, 4, 8), testing::PrintToStringParamName());
+
+TEST(Replay, ReproducesANetworkWithBatchNorm) {
+    const TempDir dir;
+    const auto save = [&](double weight) {
+        torch::jit::Module net("Net");
+        net.register_attribute("training", c10::BoolType::get(), true);
+        net.register_parameter("weight", torch::full({kFeatures, 10}, weight).requires_grad_(), false);
+        net.register_buffer("mean", torch::zeros({kFeatures}));
+        net.register_buffer("var", torch::ones({kFeatures}));
+        net.define("def forward(self, x):\n"
+                   "    y = torch.batch_norm(x, None, None, self.mean, self.var, self.training, 0.1, 1e-5, False)\n"
+                   "    return torch.matmul(y, self.weight)\n");
+        net.save((dir / "net.pt").string());
+    };
+    save(0.1);
+    const std::string run = (dir / "run").string();
+    for (const std::string policy : {"reuse", "async"}) {
+        SCOPED_TRACE(policy);
+        std::filesystem::remove_all(run);
+        const Ran ran = run_program({"train",
+                                     "--model",
+                                     (dir / "net.pt").string(),
+                                     "--data",
+                                     write_blobs(dir).string(),
+                                     "--policy",
+                                     policy,
+                                     "--workers",
+                                     "4",
+                                     "--wait-for",
+                                     "2",
+                                     "--straggle",
+                                     "exp:1ms",
+                                     "--batch-size",
+                                     "64",
+                                     "--updates",
+                                     "30",
+                                     "--quiet",
+                                     "--out",
+                                     run});
+        ASSERT_EQ(ran.status, 0) << ran.err;
+        const Ran replayed = run_program({"replay", run});
+        EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
+    }
+    // The network has been trained on since: another file than the one recorded.
+    save(0.2);
+    const Ran refused = run_program({"replay", run});
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_THAT(refused.err, testing::HasSubstr("model: "));
+}
 
 } // namespace
 } // namespace lategrad

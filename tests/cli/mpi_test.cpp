@@ -25,9 +25,11 @@ std::vector<std::string> run_to(const TempDir& dir, const std::string& name, std
 TEST(Mpi, SyncReachesTheSameBitsAsInThreads) {
     const TempDir dir;
     ASSERT_EQ(run_program(run_to(dir, "threads", {"--policy", "sync", "--workers", "4"})).status, 0);
-    const Ran ran = run_program(run_to(dir, "mpi", {"--policy", "sync"}), mpirun(5));
-    ASSERT_EQ(ran.status, 0) << ran.err;
-    EXPECT_EQ(text_in(dir / "mpi/weights.safetensors"), text_in(dir / "threads/weights.safetensors"));
+    for (const std::string name : {"mpi", "again"}) {
+        const Ran ran = run_program(run_to(dir, name, {"--policy", "sync"}), mpirun(5));
+        ASSERT_EQ(ran.status, 0) << ran.err;
+        EXPECT_EQ(text_in(dir / name / "weights.safetensors"), text_in(dir / "threads/weights.safetensors")) << name;
+    }
 }
 
 TEST(Mpi, ARunOfEightWorkersReplays) {
@@ -44,15 +46,25 @@ TEST(Mpi, ARunOfEightWorkersReplays) {
 TEST(Mpi, WrongInputIsSaidOnce) {
     const TempDir dir;
     const Ran wrong_option = run_program(run_to(dir, "run", {"--policy", "hogwild"}), mpirun(3));
-    EXPECT_NE(wrong_option.status, 0);
+    EXPECT_EQ(wrong_option.status, 2);
     const auto first = wrong_option.err.find("--policy hogwild");
     ASSERT_NE(first, std::string::npos) << wrong_option.err;
     EXPECT_EQ(wrong_option.err.find("--policy hogwild", first + 1), std::string::npos) << wrong_option.err;
 
     const Ran wrong_count = run_program(run_to(dir, "run", {"--workers", "7"}), mpirun(3));
-    EXPECT_NE(wrong_count.status, 0);
+    EXPECT_EQ(wrong_count.status, 2);
     EXPECT_THAT(wrong_count.err, HasSubstr("--workers 7: 3 processes were started"));
     EXPECT_FALSE(std::filesystem::exists(dir / "run"));
+}
+
+TEST(Mpi, WhatOnlyTheServerFindsWrongEndsAllOfThem) {
+    const TempDir dir;
+    std::filesystem::create_directory(dir / "run");
+    dir.write("run/events.jsonl", "another run's\n");
+    const Ran ran = run_program(run_to(dir, "run", {}), mpirun(3));
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr("already holds a run"));
+    EXPECT_EQ(text_in(dir / "run/events.jsonl"), "another run's\n");
 }
 
 } // namespace

@@ -9,7 +9,7 @@ namespace {
 TEST(Options, AreReadBackAsTheyWereWritten) {
     RunOptions o;
     o.model = "mlp:3,4";
-    o.data = "a \"quoted\" path.safetensors";
+    o.data = "a \"quoted\"\n\tpath.safetensors";
     o.data_dir = "somewhere";
     o.partition = "dirichlet:0.3";
     o.workers = 7;
@@ -37,6 +37,23 @@ TEST(Options, AreReadBackAsTheyWereWritten) {
     const TempDir dir;
     const std::string text = to_toml(o);
     EXPECT_EQ(to_toml(options_from_toml(dir.write("config.toml", text))), text);
+}
+
+TEST(Options, NameFilesFromAnywhere) {
+    const TempDir dir;
+    dir.write("trace.csv", "worker,step,seconds\n");
+    const auto before = std::filesystem::current_path();
+    std::filesystem::current_path(dir.path());
+    RunOptions o;
+    o.data = "arrays.safetensors";
+    o.model = "net.pt";
+    o.straggle = "trace:trace.csv";
+    const RunOptions resolved = resolve(o).options;
+    std::filesystem::current_path(before);
+    const auto here = std::filesystem::canonical(dir.path());
+    EXPECT_EQ(resolved.data, (here / "arrays.safetensors").string());
+    EXPECT_EQ(resolved.model, (here / "net.pt").string());
+    EXPECT_EQ(resolved.straggle, "trace:" + (here / "trace.csv").string());
 }
 
 TEST(Options, FillInWhatIsLeftOpen) {

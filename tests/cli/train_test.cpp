@@ -1,4 +1,4 @@
-/// Whole runs of the program: in threads, over MPI, interrupted, replayed, compared.
+/// Whole runs of the program in threads.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,45 +10,14 @@
 
 #include <nlohmann/json.hpp>
 
-#include "lategrad/files/file.h"
-#include "tests/cli/program.h"
+#include "tests/cli/small_run.h"
+#include "tests/data/idx_files.h"
 
 namespace lategrad {
 namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-
-/// A run of a linear model on small data, to `dir`/`name`.
-std::vector<std::string> small_run(const TempDir& dir, const std::string& name, std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments = {"train",
-                                          "--data",
-                                          write_blobs(dir).string(),
-                                          "--model",
-                                          "mlp:20",
-                                          "--out",
-                                          (dir / name).string(),
-                                          "--batch-size",
-                                          "64",
-                                          "--updates",
-                                          "40",
-                                          "--lr",
-                                          "0.5",
-                                          "--json",
-                                          "--quiet"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
-}
-
-json summary_of(const Ran& ran) {
-    EXPECT_EQ(ran.status, 0) << ran.err;
-    return json::parse(ran.out, nullptr, false);
-}
-
-void expect_accounted(const json& summary) {
-    EXPECT_EQ(summary["pushed"], summary["applied"].get<int>() + summary["dropped"].get<int>() +
-                                     summary["held"].get<int>() + summary["lost"].get<int>());
-}
 
 TEST(Train, LeavesAWholeRunFolder) {
     const TempDir dir;
@@ -72,6 +41,27 @@ TEST(Train, LeavesAWholeRunFolder) {
     const Ran inspected = run_program({"inspect", (dir / "run").string()});
     EXPECT_THAT(inspected.out, HasSubstr("late among them"));
     EXPECT_THAT(run_program({"inspect", (dir / "run/weights.safetensors").string()}).out, HasSubstr("fc1.weight"));
+}
+
+TEST(Train, AFolderOfImagesIsFoundFromAnywhere) {
+    const TempDir dir;
+    std::filesystem::create_directory(dir / "images");
+    for (const std::string part : {"train", "t10k"}) {
+        dir.write("images/" + part + "-images-idx3-ubyte", idx_file({4, 1, 2}, bytes_of({0, 9, 9, 0, 1, 8, 8, 1})));
+        dir.write("images/" + part + "-labels-idx1-ubyte", idx_file({4}, bytes_of({0, 2, 0, 2})));
+    }
+    const std::string there = "cd " + shell_quoted(dir.path().string()) + " &&";
+    for (const std::string option : {"--data", "--data-dir"}) {
+        SCOPED_TRACE(option);
+        const std::string run = "run" + option;
+        const Ran ran = run_program({"train", option, "images", "--model", "logistic", "--workers", "2", "--batch-size",
+                                     "4", "--updates", "20", "--quiet", "--out", run},
+                                    there);
+        ASSERT_EQ(ran.status, 0) << ran.err;
+        const Ran evaluated = run_program({"evaluate", (dir / run).string(), "--json"});
+        EXPECT_EQ(json::parse(evaluated.out)["examples"], 4) << evaluated.err;
+        EXPECT_EQ(run_program({"replay", (dir / run).string()}).status, 0);
+    }
 }
 
 TEST(Train, AConfigFileIsReadAndTheCommandLineWins) {
@@ -148,72 +138,6 @@ TEST(Train, ADivergedRunSaysSo) {
     EXPECT_EQ(ran.status, 1);
     EXPECT_THAT(ran.err, HasSubstr("diverged"));
     expect_accounted(json::parse(ran.out));
-}
-
-TEST(Replay, ReproducesARunOfEightWorkersInThreads) {
-    const TempDir dir;
-    const std::string run = (dir / "run").string();
-    const json summary = summary_of(run_program(small_run(
-        dir, "run", {"--workers", "8", "--straggle", "exp:2ms", "--momentum", "0.9", "--late-weight", "inverse"})));
-    EXPECT_GT(summary["late_applied"], 0);
-    const Ran replayed = run_program({"replay", run});
-    EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
-    EXPECT_THAT(replayed.out, HasSubstr("the same, bit for bit"));
-
-    // Other weights are found out.
-    const std::string weights = text_in(dir / "run/weights.safetensors");
-    std::string changed = weights;
-    changed.back() = static_cast<char>(changed.back() ^ 1);
-    write_file_atomically(dir / "run/weights.safetensors", changed);
-    const Ran differs = run_program({"replay", run});
-    EXPECT_EQ(differs.status, 1);
-    EXPECT_THAT(differs.out, HasSubstr("1 of "));
-
-    // Another build or machine is refused, with the difference named.
-    json fingerprint = json::parse(text_in(dir / "run/fingerprint.json"));
-    fingerprint.begin().value() = "something else";
-    write_file_atomically(dir / "run/fingerprint.json", fingerprint.dump());
-    const Ran refused = run_program({"replay", run});
-    EXPECT_EQ(refused.status, 2);
-    EXPECT_THAT(refused.err, HasSubstr("something else"));
-}
-
-TEST(Compare, PrintsATableAndKeepsTheRuns) {
-    const TempDir dir;
-    std::vector<std::string> arguments = {"compare",
-                                          "--policies",
-                                          "sync,backup,reuse@3",
-                                          "--data",
-                                          write_blobs(dir).string(),
-                                          "--model",
-                                          "logistic",
-                                          "--workers",
-                                          "4",
-                                          "--batch-size",
-                                          "64",
-                                          "--epochs",
-                                          "20",
-                                          "--lr",
-                                          "0.5",
-                                          "--straggle",
-                                          "exp:1ms",
-                                          "--quiet",
-                                          "--out",
-                                          (dir / "compared").string()};
-    const Ran ran = run_program(arguments);
-    EXPECT_EQ(ran.status, 0) << ran.err;
-    for (const char* word : {"sync", "backup k=3", "reuse k=3", "s to", "work used", "staleness mean"}) {
-        EXPECT_THAT(ran.out, HasSubstr(word));
-    }
-    EXPECT_TRUE(std::filesystem::exists(dir / "compared/reuse-k-3/summary.json"));
-    EXPECT_EQ(run_program(arguments).status, 2); // already there
-
-    arguments.back() = (dir / "again").string();
-    arguments.push_back("--json");
-    const Ran as_json = run_program(arguments);
-    const json summaries = json::parse(as_json.out);
-    ASSERT_EQ(summaries.size(), 3u);
-    for (const json& summary : summaries) expect_accounted(summary);
 }
 
 TEST(Help, HasExamples) {

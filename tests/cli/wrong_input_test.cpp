@@ -84,6 +84,8 @@ TEST(WrongInput, DataFiles) {
         expect_refused({"train", "--data", name, "--data-dir", dir.path().string()}, says);
     };
     expect_refused({"train", "--data", "imagenet"}, "imagenet");
+    expect_refused({"train", "--data-dir", (dir / "absent").string()}, "absent: there is no such folder");
+    expect_refused({"train", "--data", write_blobs(dir).string(), "--data-dir", dir.path().string()}, "--data-dir");
     expect_refused({"train", "--data", (dir / "absent.safetensors").string()}, "absent.safetensors");
     expect_refused({"train", "--data", dir.write("bad.safetensors", "no header").string()}, "bad.safetensors");
     data("mnist", "train-images-idx3-ubyte");
