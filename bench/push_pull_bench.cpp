@@ -2,6 +2,7 @@
 /// MPI_Send and MPI_Recv of the same bytes and the fused update by itself, in the same run. Two ranks: mpirun -n 2.
 #include <mpi.h>
 
+#include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -11,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "lategrad/core/error.h"
+#include "bench/medians.h"
 #include "lategrad/runtime/job_thread.h"
 #include "lategrad/runtime/node_loop.h"
 #include "lategrad/server/server.h"
@@ -28,13 +29,10 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
     return seconds(Duration(std::chrono::steady_clock::now() - begin));
 }
 
-double median(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
-}
-
 /// The parts that both measurements use, allocated once.
 struct Parts {
+    explicit Parts(std::size_t size) : elements(size) {}
+
     std::size_t elements;
     std::size_t bytes = elements * sizeof(float);
     std::unique_ptr<Codec> codec = make_codec("none");
@@ -133,43 +131,68 @@ void work(Parts& parts, MpiSession& session) {
     transport->shutdown(parts.clock.now() + kPatience);
 }
 
-void measure(MpiSession& session, std::size_t elements, int rounds) {
-    Parts parts{.elements = elements};
+/// Both ranks come through here equally often, in step: the numbers of iterations and repetitions are given.
+void measure(benchmark::State& state, MpiSession& session, Parts& parts, int rounds) {
     Buffer buffer = parts.zeros();
-    std::vector<double> raws, updates, wholes, ratios;
-    for (int i = 0; i < kRepetitions; ++i) {
-        raws.push_back(raw(session.rank(), buffer, rounds));
-        if (session.rank() == 0) {
-            updates.push_back(update_alone(parts, rounds));
-            wholes.push_back(serve(parts, session, rounds));
-            ratios.push_back(wholes.back() / (raws.back() + updates.back()));
-        } else {
+    for (auto _ : state) {
+        const double raw_seconds = raw(session.rank(), buffer, rounds);
+        if (session.rank() != 0) {
             work(parts, session);
+            state.SetIterationTime(raw_seconds);
+            continue;
         }
-    }
-    if (session.rank() == 0) {
-        fmt::print("{:>6} M | {:>8.2f} | {:>9.2f} | {:>8.2f} | {:.2f}\n", elements / 1'000'000, 1000 * median(raws),
-                   1000 * median(updates), 1000 * median(wholes), median(ratios));
+        const double update_seconds = update_alone(parts, rounds);
+        const double whole_seconds = serve(parts, session, rounds);
+        state.SetIterationTime(whole_seconds);
+        state.counters["raw ms"] = 1000 * raw_seconds;
+        state.counters["update ms"] = 1000 * update_seconds;
+        state.counters["whole ms"] = 1000 * whole_seconds;
+        state.counters["ratio"] = whole_seconds / (raw_seconds + update_seconds);
     }
 }
+
+struct Size {
+    const char* name;
+    std::size_t elements;
+    int rounds;
+};
+constexpr Size kSizes[] = {{"1 M", 1'000'000, 60}, {"25 M", 25'000'000, 8}};
 
 } // namespace
 } // namespace lategrad
 
-int main() {
+int main(int argc, char** argv) {
     using namespace lategrad;
+    benchmark::Initialize(&argc, argv);
     const auto session = open_mpi_session();
     if (session->size() != 2) {
         fmt::print(stderr, "start two processes: mpirun -n 2 --bind-to none bench_push_pull\n");
         return 2;
     }
+    for (const Size& size : kSizes) {
+        benchmark::RegisterBenchmark(size.name,
+                                     [&, parts = std::make_shared<Parts>(size.elements)](benchmark::State& state) {
+                                         measure(state, *session, *parts, size.rounds);
+                                     })
+            ->UseManualTime()
+            ->Iterations(1)
+            ->Repetitions(kRepetitions);
+    }
+    Medians medians;
+    benchmark::RunSpecifiedBenchmarks(&medians);
+    benchmark::ClearRegisteredBenchmarks();
+    benchmark::Shutdown();
     if (session->rank() == 0) {
         fmt::print("Push + pull of float32 parameters over {}; medians of {} repetitions, ms\n", session->library(),
                    kRepetitions);
         fmt::print("{:>8} | {:>8} | {:>9} | {:>8} | whole / (raw + update)\n", "floats", "raw MPI", "update", "whole");
+        for (const Size& size : kSizes) {
+            if (!medians.has(size.name)) continue;
+            fmt::print("{:>8} | {:>8.2f} | {:>9.2f} | {:>8.2f} | {:.2f}\n", size.name, medians.of(size.name, "raw ms"),
+                       medians.of(size.name, "update ms"), medians.of(size.name, "whole ms"),
+                       medians.of(size.name, "ratio"));
+        }
     }
-    measure(*session, 1'000'000, 60);
-    measure(*session, 25'000'000, 8);
     std::fflush(nullptr);
     if (!session->finish(true, kPatience)) _exit(0);
 }

@@ -4,12 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "bench/medians.h"
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/buffer.h"
 #include "lategrad/core/thread_pool.h"
@@ -92,31 +92,16 @@ constexpr const char* kOtherBuffer = "fused update, other buffer";
 constexpr const char* kTriadAlone = "triad, one thread";
 constexpr const char* kValidate = "validate, one thread";
 
-/// One line per benchmark, from the medians.
-class Table final : public benchmark::BenchmarkReporter {
-  public:
-    bool ReportContext(const Context&) override { return true; }
-
-    void ReportRuns(const std::vector<Run>& runs) override {
-        for (const Run& run : runs) {
-            if (run.aggregate_name == "median") medians_[run.run_name.function_name] = run.counters.at("GB/s").value;
-        }
-    }
-
-    void Finalize() override {
-        fmt::print("{:<28} | {:>7} | ratio to its triad\n", "name", "GB/s");
-        for (const char* name : {kTriad, kInPlace, kOtherBuffer}) line(name, kTriad);
-        for (const char* name : {kTriadAlone, kValidate}) line(name, kTriadAlone);
-    }
-
-  private:
-    void line(const std::string& name, const std::string& triad) {
-        if (!medians_.contains(name) || !medians_.contains(triad)) return; // left out by --benchmark_filter
-        fmt::print("{:<28} | {:>7.2f} | {:.2f}\n", name, medians_[name], medians_[name] / medians_[triad]);
-    }
-
-    std::map<std::string, double> medians_;
-};
+void print(const Medians& medians) {
+    const auto line = [&](const char* name, const char* triad) {
+        if (!medians.has(name) || !medians.has(triad)) return;
+        const double rate = medians.of(name, "GB/s");
+        fmt::print("{:<28} | {:>7.2f} | {:.2f}\n", name, rate, rate / medians.of(triad, "GB/s"));
+    };
+    fmt::print("{:<28} | {:>7} | ratio to its triad\n", "name", "GB/s");
+    for (const char* name : {kTriad, kInPlace, kOtherBuffer}) line(name, kTriad);
+    for (const char* name : {kTriadAlone, kValidate}) line(name, kTriadAlone);
+}
 
 } // namespace
 } // namespace lategrad
@@ -146,7 +131,8 @@ int main(int argc, char** argv) {
 
     fmt::print("{} gradients of {} M parameters, SGD with momentum, {} threads; medians of {} repetitions\n", kTerms,
                kParameters / 1'000'000, all.size(), kRepetitions);
-    Table table;
-    benchmark::RunSpecifiedBenchmarks(&table);
+    Medians medians;
+    benchmark::RunSpecifiedBenchmarks(&medians);
+    print(medians);
     benchmark::Shutdown();
 }

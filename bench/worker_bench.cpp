@@ -2,13 +2,13 @@
 /// What the server, the policy, the transport and the threads cost.
 #include "lategrad/torch/torch_headers.h"
 
+#include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
-#include <optional>
 #include <vector>
 
+#include "bench/medians.h"
 #include "cli/training.h"
 #include "lategrad/data/batcher.h"
 
@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::uint64_t kUpdates = 24;
 constexpr std::uint64_t kWarmUp = 4;
-constexpr int kRepetitions = 7;
+constexpr int kRepetitions = 12;
 
 struct LeNet : torch::nn::Module {
     torch::nn::Conv2d conv1{register_module("conv1", torch::nn::Conv2d(1, 20, 5))};
@@ -65,12 +65,29 @@ double ours(const Problem& problem) {
     return seconds(updates.back() - updates[kWarmUp - 1]) / static_cast<double>(kUpdates - kWarmUp);
 }
 
-double median(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
+constexpr const char* kName = "one worker";
+
+/// One pair, the plain loop first in every second one, so that what else the machine does meets both.
+void pair(benchmark::State& state, const Problem& problem) {
+    static bool plain_first = false;
+    plain_first = !plain_first;
+    for (auto _ : state) {
+        double plain_seconds = plain_first ? plain(problem) : 0;
+        const double our_seconds = ours(problem);
+        if (!plain_first) plain_seconds = plain(problem);
+        state.SetIterationTime(our_seconds);
+        state.counters["plain ms"] = 1000 * plain_seconds;
+        state.counters["our ms"] = 1000 * our_seconds;
+        state.counters["throughput to plain"] = plain_seconds / our_seconds;
+    }
 }
 
-int run() {
+} // namespace
+} // namespace lategrad
+
+int main(int argc, char** argv) {
+    using namespace lategrad;
+    benchmark::Initialize(&argc, argv);
     RunOptions options;
     options.workers = 1;
     options.policy = "sync";
@@ -78,23 +95,18 @@ int run() {
     options.updates = kUpdates;
     options.eval_every = kUpdates;
     const Problem problem = make_problem(resolve(options));
-    std::vector<double> plain_seconds, our_seconds, ratios;
-    for (int i = 0; i < kRepetitions; ++i) { // alternating, so that what else the machine does meets both
-        plain_seconds.push_back(plain(problem));
-        our_seconds.push_back(ours(problem));
-        ratios.push_back(plain_seconds.back() / our_seconds.back());
-    }
+    benchmark::RegisterBenchmark(kName, [&](benchmark::State& state) { pair(state, problem); })
+        ->UseManualTime()
+        ->Iterations(1)
+        ->Repetitions(kRepetitions);
+    Medians medians;
+    benchmark::RunSpecifiedBenchmarks(&medians);
+    benchmark::Shutdown();
+    if (!medians.has(kName)) return 0;
     fmt::print("LeNet, batch 256, one worker, one intra-op thread; medians of {} pairs of {} updates\n", kRepetitions,
                kUpdates - kWarmUp);
     fmt::print("{:<28} | {:>7} | throughput to plain\n", "name", "ms");
-    fmt::print("{:<28} | {:>7.1f} | 1.00\n", "plain libtorch loop", 1000 * median(plain_seconds));
-    fmt::print("{:<28} | {:>7.1f} | {:.2f}\n", "lategrad, in threads", 1000 * median(our_seconds), median(ratios));
-    return 0;
-}
-
-} // namespace
-} // namespace lategrad
-
-int main() {
-    return lategrad::run();
+    fmt::print("{:<28} | {:>7.1f} | 1.00\n", "plain libtorch loop", medians.of(kName, "plain ms"));
+    fmt::print("{:<28} | {:>7.1f} | {:.2f}\n", "lategrad, in threads", medians.of(kName, "our ms"),
+               medians.of(kName, "throughput to plain"));
 }
