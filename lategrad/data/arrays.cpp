@@ -71,8 +71,9 @@ Rows read_rows(const SafetensorsFile& file, const std::string& x, const std::str
         throw InputError(
             fmt::format("{} has shape [{}]; it needs N > 0 rows: [N, …]", where(x), fmt::join(features.shape, ", ")));
     if (answers.shape.size() != 1 || answers.shape[0] != features.shape[0])
-        throw InputError(fmt::format("{} has shape [{}]; it needs one entry for each row of {}: [{}]", where(y),
-                                     fmt::join(answers.shape, ", "), x, features.shape[0]));
+        throw InputError(
+            fmt::format("{} has shape [{}]; it needs one entry for each row of {}: [{}], as y.reshape(-1) makes",
+                        where(y), fmt::join(answers.shape, ", "), x, features.shape[0]));
     if (features.shape[0] > std::numeric_limits<std::uint32_t>::max())
         throw InputError(fmt::format("{} has {} rows, more than fit", where(x), features.shape[0]));
 

@@ -1,6 +1,7 @@
 #include "lategrad/data/batcher.h"
 
 #include <algorithm>
+#include <numeric>
 #include <span>
 
 #include "lategrad/core/error.h"
@@ -40,10 +41,26 @@ void Batcher::enter_epoch(std::uint64_t epoch) {
     epoch_ = epoch;
 }
 
-std::vector<std::uint32_t> batch_shares(std::size_t batch_size, std::size_t workers) {
+std::vector<std::uint32_t> batch_shares(std::size_t batch_size, std::span<const std::size_t> part_sizes) {
+    const std::size_t workers = part_sizes.size();
     CHECK(workers > 0 && workers <= batch_size);
-    std::vector<std::uint32_t> shares(workers, static_cast<std::uint32_t>(batch_size / workers));
-    for (std::size_t i = 0; i < batch_size % workers; ++i) ++shares[i];
+    const std::size_t total = std::accumulate(part_sizes.begin(), part_sizes.end(), std::size_t{0});
+    std::vector<std::uint32_t> shares;
+    std::vector<std::size_t> remainders; // of the exact share, in 1/total
+    std::size_t given = 0;
+    for (const std::size_t size : part_sizes) {
+        CHECK(size > 0);
+        const std::size_t exact = batch_size * size;
+        shares.push_back(static_cast<std::uint32_t>(std::max<std::size_t>(exact / total, 1)));
+        remainders.push_back(exact < total ? 0 : exact % total);
+        given += shares.back();
+    }
+    std::vector<std::size_t> order(workers);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return remainders[a] > remainders[b]; });
+    for (std::size_t i = 0; given < batch_size; ++i, ++given) ++shares[order[i % workers]];
+    // Where tiny parts were given one example each, the largest give them up.
+    for (; given > batch_size; --given) --*std::max_element(shares.begin(), shares.end());
     return shares;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "lategrad/core/ids.h"
@@ -36,8 +37,10 @@ class Batcher {
     std::vector<std::uint32_t> indices_;
 };
 
-/// How many examples of a global batch each of `workers` takes: B/n each, the first B mod n one more.
-/// REQUIRES: workers ≤ batch_size.
-std::vector<std::uint32_t> batch_shares(std::size_t batch_size, std::size_t workers);
+/// How many examples of a global batch each worker takes, in proportion to the part it holds: of even parts B/n each,
+/// the first B mod n one more. So every worker's epoch takes as many steps, and the mean over the global batch is, but
+/// for the rounding to whole examples, one over all data, however uneven the parts. At least one each. REQUIRES: as
+/// many parts as batch_size at most, none empty.
+std::vector<std::uint32_t> batch_shares(std::size_t batch_size, std::span<const std::size_t> part_sizes);
 
 } // namespace lategrad

@@ -52,11 +52,16 @@ DataSplit image_split(std::string name, LabelledImages train, LabelledImages tes
             .test = make_image_dataset(std::move(test), classes, normalization)};
 }
 
-std::int64_t classes_in(const std::vector<std::int64_t>& train, const std::vector<std::int64_t>& test) {
-    std::int64_t largest = 0;
-    for (const auto* labels : {&train, &test})
-        for (const std::int64_t label : *labels) largest = std::max(largest, label);
-    return largest + 1;
+std::int64_t classes_in(const std::vector<std::int64_t>& labels) {
+    return labels.empty() ? 1 : *std::max_element(labels.begin(), labels.end()) + 1;
+}
+
+/// A network trained on `classes` has no output for more.
+void check_test_labels(const std::vector<std::int64_t>& test, std::int64_t classes, const std::string& where) {
+    const auto beyond = std::find_if(test.begin(), test.end(), [&](std::int64_t label) { return label >= classes; });
+    if (beyond != test.end())
+        throw InputError(fmt::format("{}: label {} of test example {}; those of the training examples are 0 to {}",
+                                     where, *beyond, beyond - test.begin(), classes - 1));
 }
 
 /// The folder of a named set of ten classes (`classes` 10), or the user's own of up to 256 (`classes` 0: as many as it
@@ -69,7 +74,8 @@ DataSplit load_idx_folder(const std::string& name, const Path& folder, std::int6
     if (train.height != test.height || train.width != test.width)
         throw InputError(fmt::format("{}: training images are {} × {}, test images {} × {}", folder.string(),
                                      train.height, train.width, test.height, test.width));
-    if (classes == 0) classes = classes_in(train.labels, test.labels);
+    if (classes == 0) classes = classes_in(train.labels);
+    check_test_labels(test.labels, classes, folder.string());
     return image_split(name, std::move(train), std::move(test), classes);
 }
 
@@ -119,11 +125,13 @@ DataSplit load_arrays(const DataOptions& options) {
     const SafetensorsFile file(options.data);
     std::string name = options.data;
     Rows train = read_rows(file, "x", "y"), test;
+    const std::int64_t classes = train.classification ? classes_in(train.labels) : 0;
     if (file.has("x_test") || file.has("y_test")) {
         test = read_rows(file, "x_test", "y_test");
         if (test.shape != train.shape) throw InputError(options.data + ": rows of x_test and x differ in shape");
         if (test.classification != train.classification)
             throw InputError(options.data + ": of y and y_test, one holds integers (classes), the other one floats");
+        if (classes > 0) check_test_labels(test.labels, classes, options.data);
     } else {
         const RowSplit split = split_rows(train.size(), options.seed, options.data);
         const auto part = [&, all = std::move(train)](const std::vector<std::uint32_t>& rows) {
@@ -137,7 +145,6 @@ DataSplit load_arrays(const DataOptions& options) {
         test = part(split.test);
         name += fmt::format(" ({}/{} split, seed {})", split.train.size(), split.test.size(), options.seed);
     }
-    const std::int64_t classes = train.classification ? classes_in(train.labels, test.labels) : 0;
     return {.name = std::move(name),
             .train = make_array_dataset(std::move(train), classes),
             .test = make_array_dataset(std::move(test), classes)};
@@ -148,8 +155,9 @@ DataSplit load_arrays(const DataOptions& options) {
 DataSplit load_data(const DataOptions& options) {
     const std::string& data = options.data;
     const Path& folder = options.data_dir;
-    const std::string needs = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
-                              "t10k-labels-idx1-ubyte, gzipped or not, in one folder, named by --data-dir";
+    const std::string files = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+                              "t10k-labels-idx1-ubyte, gzipped or not";
+    const std::string needs = files + ", in one folder, named by --data-dir";
     if (data == "fashion-mnist")
         return load_idx_folder(data, folder.empty() ? kFashionFolder : folder, kDigits,
                                folder.empty() ? "apt-get install dataset-fashion-mnist, or name a folder by --data-dir"
@@ -167,8 +175,7 @@ DataSplit load_data(const DataOptions& options) {
     }
     if (data.ends_with(".safetensors")) return load_arrays(options);
     std::error_code error;
-    if (std::filesystem::is_directory(data, error))
-        return load_idx_folder(data, data, 0, "a folder of IDX files needs its four standard names");
+    if (std::filesystem::is_directory(data, error)) return load_idx_folder(data, data, 0, "needed are " + files);
     throw InputError(fmt::format("--data {}: expected fashion-mnist, mnist, mnist-t10k, a folder of IDX files, or a "
                                  ".safetensors file with x [N, …] and y [N]",
                                  data));

@@ -69,14 +69,41 @@ TEST(Batcher, EpochsWorkersAndSeedsDiffer) {
     EXPECT_NE(first, draw(other_seed, 0));
 }
 
-TEST(BatchShares, AddUpToTheGlobalBatch) {
-    EXPECT_THAT(batch_shares(256, 8), ElementsAre(32, 32, 32, 32, 32, 32, 32, 32));
-    EXPECT_THAT(batch_shares(11, 4), ElementsAre(3, 3, 3, 2));
-    EXPECT_THAT(batch_shares(3, 3), ElementsAre(1, 1, 1));
+std::vector<std::size_t> even_parts(std::size_t workers) {
+    return std::vector<std::size_t>(workers, 100);
+}
+
+TEST(BatchShares, AreEqualForEvenParts) {
+    EXPECT_THAT(batch_shares(256, even_parts(8)), ElementsAre(32, 32, 32, 32, 32, 32, 32, 32));
+    EXPECT_THAT(batch_shares(11, even_parts(4)), ElementsAre(3, 3, 3, 2));
+    EXPECT_THAT(batch_shares(3, even_parts(3)), ElementsAre(1, 1, 1));
+    const std::vector<std::size_t> differing_by_one = {7501, 7500, 7500, 7500, 7500, 7500, 7500, 7500};
+    EXPECT_THAT(batch_shares(256, differing_by_one), ElementsAre(32, 32, 32, 32, 32, 32, 32, 32));
+}
+
+TEST(BatchShares, AreInProportionToUnevenParts) {
+    EXPECT_THAT(batch_shares(20, std::vector<std::size_t>{500, 300, 200}), ElementsAre(10, 6, 4));
+    EXPECT_THAT(batch_shares(10, std::vector<std::size_t>{997, 1, 1, 1}), ElementsAre(7, 1, 1, 1)) << "one at least";
+}
+
+RC_GTEST_PROP(BatchShares, AddUpAndAreWithinOneOfTheirProportion, ()) {
+    const auto parts =
+        *rc::gen::nonEmpty(rc::gen::container<std::vector<std::size_t>>(rc::gen::inRange<std::size_t>(1, 5000)));
+    const auto batch = parts.size() + *rc::gen::inRange<std::size_t>(0, 1000);
+    const auto shares = batch_shares(batch, parts);
+    RC_ASSERT(std::accumulate(shares.begin(), shares.end(), std::size_t{0}) == batch);
+    const auto total = static_cast<double>(std::accumulate(parts.begin(), parts.end(), std::size_t{0}));
+    bool tiny = false; // a part that got one example out of turn, which others gave up
+    for (const std::size_t part : parts) tiny |= static_cast<double>(batch * part) < total;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        RC_ASSERT(shares[i] >= 1u);
+        const double exact = static_cast<double>(batch * parts[i]) / total;
+        if (!tiny) RC_ASSERT(std::abs(shares[i] - exact) < 1);
+    }
 }
 
 TEST(BatchSharesDeathTest, EveryWorkerNeedsAnExample) {
-    EXPECT_DEATH(batch_shares(3, 4), "workers <= batch_size");
+    EXPECT_DEATH(batch_shares(3, even_parts(4)), "workers <= batch_size");
 }
 
 } // namespace

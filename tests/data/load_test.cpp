@@ -181,17 +181,28 @@ TEST(LoadArrays, Regression) {
     EXPECT_THAT(test.targets, ElementsAre(7));
 }
 
-TEST(LoadArrays, ClassesAreThoseOfBothParts) {
+/// Two training examples of the classes 0 and 2, and a test example of this one.
+std::string write_classes(const TempDir& folder, std::int64_t tested) {
+    return write_arrays(folder, {{"x", "F32", "[2,1,2]", raw<float>({1, 2, 5, 6})},
+                                 {"y", "U8", "[2]", std::string("\0\2", 2)},
+                                 {"x_test", "F32", "[1,1,2]", raw<float>({3, 4})},
+                                 {"y_test", "I64", "[1]", raw<std::int64_t>({tested})}});
+}
+
+TEST(LoadArrays, ClassesAreThoseOfTheTrainingPart) {
     const TempDir folder;
-    const DataSplit split =
-        load_data({.data = write_arrays(folder, {{"x", "F32", "[1,1,2]", raw<float>({1, 2})},
-                                                 {"y", "U8", "[1]", "\2"},
-                                                 {"x_test", "F32", "[1,1,2]", raw<float>({3, 4})},
-                                                 {"y_test", "I64", "[1]", raw<std::int64_t>({4})}})});
-    EXPECT_EQ(split.train->classes(), 5);
-    EXPECT_EQ(split.test->classes(), 5);
+    const DataSplit split = load_data({.data = write_classes(folder, 1)});
+    EXPECT_EQ(split.train->classes(), 3);
+    EXPECT_EQ(split.test->classes(), 3);
     EXPECT_THAT(split.train->shape(), ElementsAre(1, 2));
-    EXPECT_THAT(all_of(*split.test).labels, ElementsAre(4));
+    EXPECT_THAT(all_of(*split.test).labels, ElementsAre(1));
+}
+
+TEST(LoadArrays, ATestLabelThatTrainingDoesNotKnowIsRefused) {
+    const TempDir folder;
+    const std::string file = write_classes(folder, 4);
+    EXPECT_EQ(message_of([&] { load_data({.data = file}); }),
+              file + ": label 4 of test example 0; those of the training examples are 0 to 2");
 }
 
 TEST(LoadArrays, SplitsBySeedWhereThereIsNoTestPart) {
