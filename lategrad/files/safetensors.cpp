@@ -226,9 +226,9 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
     if (read_up_to(file, std::as_writable_bytes(std::span(&header_bytes, 1)), path) != kLengthBytes)
         throw InputError(name + ": not a valid safetensors file: shorter than the 8 bytes of its header's length");
     if (header_bytes > kHeaderBytesMax || header_bytes > file_bytes - kLengthBytes)
-        throw InputError(
-            fmt::format("{}: not a valid safetensors file: a header of {} bytes in a file of {} (at most {})", name,
-                        header_bytes, file_bytes, kHeaderBytesMax));
+        throw InputError(fmt::format(
+            "{}: not a safetensors file: its first 8 bytes announce a header of {} bytes, in a file of {} (at most {})",
+            name, header_bytes, file_bytes, kHeaderBytesMax));
     std::string text(header_bytes, '\0');
     if (read_up_to(file, std::as_writable_bytes(std::span(text)), path) != text.size())
         throw InputError(name + ": became shorter while it was read");

@@ -30,8 +30,11 @@ std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options, std::
         throw InputError(fmt::format("--optimizer {}: expected sgd, adam or adamw", options.kind));
     }
     if (options.momentum != 0 || options.nesterov) {
-        throw InputError(fmt::format("--{}: only for --optimizer sgd, not {}; leave it out",
-                                     options.nesterov ? "nesterov" : "momentum", options.kind));
+        throw InputError(
+            options.nesterov
+                ? fmt::format("--nesterov: only for --optimizer sgd, not {}; leave it out", options.kind)
+                : fmt::format("--momentum {}: only for --optimizer sgd; with {} set it to 0 (--momentum 0)",
+                              options.momentum, options.kind));
     }
     require(share(options.beta1), "--beta1", options.beta1, "in [0, 1)");
     require(share(options.beta2), "--beta2", options.beta2, "in [0, 1)");

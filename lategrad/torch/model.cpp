@@ -67,8 +67,8 @@ void Model::initial_parameters(std::span<float> out) const {
     copy(network_->buffers());
 }
 
-bool Model::draws_random_numbers() const {
-    return network_->draws_random_numbers();
+std::string Model::hidden_state() const {
+    return network_->hidden_state();
 }
 
 std::unique_ptr<Model> make_model(const ModelSpec& spec, const Dataset& train, std::uint64_t seed) {

@@ -63,9 +63,11 @@ class Model {
     /// REQUIRES: out.size() == size().
     void initial_parameters(std::span<float> out) const;
 
-    /// True when a gradient also depends on libtorch's random generator (dropout). That generator is the process's:
-    /// such a model is reproducible only with one worker per process.
-    bool draws_random_numbers() const;
+    /// What a gradient depends on besides parameters and batch, so that a run cannot be replayed; empty for nothing.
+    /// - libtorch's random generator (dropout), which is the process's: such a model is repeatable only with one worker
+    ///   per process;
+    /// - integer buffers that it counts in (BatchNorm with momentum=None), which each worker has for itself.
+    std::string hidden_state() const;
 
     class Network; ///< what libtorch computes; for this folder only
     Network& network() const { return *network_; }

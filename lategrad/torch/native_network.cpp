@@ -27,7 +27,6 @@ class NativeNetwork final : public Model::Network {
         return tensors;
     }
     NamedTensors buffers() const override { return {}; }
-    bool draws_random_numbers() const override { return false; }
     torch::Tensor penalty() const override {
         if (decay_ == 0) return {};
         return layers_->parameters().front().square().sum() * decay_;

@@ -22,9 +22,9 @@ class Model::Network {
 
     virtual torch::Tensor forward(const torch::Tensor& features) = 0;
     virtual void train(bool on) = 0;
-    virtual NamedTensors parameters() const = 0; ///< trainable ones
-    virtual NamedTensors buffers() const = 0;    ///< float32 ones; a script may replace them in forward
-    virtual bool draws_random_numbers() const = 0;
+    virtual NamedTensors parameters() const = 0;            ///< trainable ones
+    virtual NamedTensors buffers() const = 0;               ///< float32 ones; a script may replace them in forward
+    virtual std::string hidden_state() const { return {}; } ///< see Model
     /// What the loss adds to the mean over examples; an undefined tensor for nothing.
     virtual torch::Tensor penalty() const { return {}; }
 

@@ -38,7 +38,10 @@ class PlainExecution {
 
 class ScriptNetwork final : public Model::Network {
   public:
-    ScriptNetwork(const Dataset& train, torch::jit::Module module) : Network(train), module_(std::move(module)) {}
+    ScriptNetwork(const Dataset& train, torch::jit::Module module, bool counts = false)
+        : Network(train),
+          module_(std::move(module)),
+          counts_(counts) {}
 
     torch::Tensor forward(const torch::Tensor& features) override {
         const PlainExecution plain;
@@ -57,14 +60,16 @@ class ScriptNetwork final : public Model::Network {
             if (item.value.scalar_type() == torch::kFloat32) tensors.emplace_back(item.name, item.value);
         return tensors;
     }
-    bool draws_random_numbers() const override {
+    std::string hidden_state() const override {
         const auto graph = module_.get_method("forward").graph()->copy();
         torch::jit::Inline(*graph);
-        return is_random(graph->block());
+        if (is_random(graph->block())) return "draws random numbers (dropout)";
+        return counts_ ? "counts its steps in an integer buffer (as BatchNorm with momentum=None does)" : "";
     }
 
   private:
     torch::jit::Module module_;
+    bool counts_; ///< what an integer buffer holds changes what is computed
 };
 
 torch::jit::Module load(const ModelSpec& spec) {
@@ -139,13 +144,41 @@ void try_on_data(const ModelSpec& spec, const Dataset& train, const torch::jit::
     if (!outcome.empty()) misfit(outcome);
 }
 
+/// The bits of the output and of the float buffers after one forward in training, with all integer buffers moved on.
+std::vector<torch::Tensor> forward_with_counts(const Dataset& train, const torch::jit::Module& module,
+                                               std::int64_t moved) {
+    const torch::NoGradGuard no_grad;
+    auto copy = module.deepcopy();
+    bool counts = false;
+    for (const auto& item : copy.named_buffers()) {
+        if (item.value.is_floating_point() || item.value.is_complex()) continue;
+        if (item.value.scalar_type() != torch::kBool) item.value.add_(moved);
+        counts = true;
+    }
+    if (!counts) return {};
+    Batch batch;
+    train.gather(std::vector<std::uint32_t>{0, train.size() > 1 ? 1u : 0u}, batch);
+    ScriptNetwork network(train, copy);
+    network.train(true);
+    std::vector<torch::Tensor> bits{network.forward(network.features(batch))};
+    for (const auto& [name, tensor] : network.buffers()) bits.push_back(tensor);
+    return bits;
+}
+
+bool counts_matter(const Dataset& train, const torch::jit::Module& module) {
+    const auto once = forward_with_counts(train, module, 0), later = forward_with_counts(train, module, 1);
+    return !std::equal(once.begin(), once.end(), later.begin(), later.end(),
+                       [](const torch::Tensor& a, const torch::Tensor& b) { return a.equal(b); });
+}
+
 } // namespace
 
 std::unique_ptr<Model::Network> make_script_network(const ModelSpec& spec, const Dataset& train) {
     torch::jit::Module module = load(spec);
     check_tensors(spec, module);
     try_on_data(spec, train, module);
-    return std::make_unique<ScriptNetwork>(train, std::move(module));
+    const bool counts = counts_matter(train, module);
+    return std::make_unique<ScriptNetwork>(train, std::move(module), counts);
 }
 
 } // namespace lategrad

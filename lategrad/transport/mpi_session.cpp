@@ -57,7 +57,7 @@ class Session final : public MpiSession {
         char text[MPI_MAX_LIBRARY_VERSION_STRING];
         int length = 0;
         mpi_check(MPI_Get_library_version(text, &length), "MPI_Get_library_version");
-        library_.assign(text, static_cast<std::size_t>(length));
+        library_.assign(text); // Open MPI's length counts the NUL
         library_.erase(std::min(library_.find('\n'), library_.size()));
         std::replace(library_.begin(), library_.end(), '\t', ' ');
     }

@@ -149,6 +149,10 @@ StraggleModel StraggleModel::parse(std::string_view spec, std::uint64_t seed) {
     return model;
 }
 
+std::size_t StraggleModel::workers_min() const {
+    return trace_.empty() ? slow_count_ : std::size_t{trace_.rbegin()->first.first} + 1;
+}
+
 Duration StraggleModel::delay(WorkerId worker, Step step, std::size_t workers, Duration compute) const {
     RandomStream random(seed_, Purpose::straggle, {worker.value(), step.value()});
     const Duration factor_adds = rounded(static_cast<double>(compute.count()) * (second_ - 1)); // slow, bimodal

@@ -25,8 +25,8 @@ class StraggleModel {
 
     const std::string& spec() const { return spec_; }
     bool none() const { return kind_ == Kind::none; }
-    /// slow: how many workers are slow (checked against --workers by the command line).
-    std::size_t slow_count() const { return slow_count_; }
+    /// How many workers there must be: those that are slow, or those that a trace has lines for.
+    std::size_t workers_min() const;
 
   private:
     enum class Kind { none, exponential, shifted_exponential, pareto, slow, bimodal, trace };

@@ -124,7 +124,7 @@ TEST(Safetensors, RefusesMalformedFiles) {
     } cases[] = {
         {"", "shorter than the 8 bytes"},
         {"1234567", "shorter than the 8 bytes"},
-        {raw<std::uint64_t>({100}) + "{}", "a header of 100 bytes in a file of 10"},
+        {raw<std::uint64_t>({100}) + "{}", "a header of 100 bytes, in a file of 10"},
         {raw<std::uint64_t>({~0ull}) + "{}", "a header of 18446744073709551615 bytes"},
         {file_of("", ""), "does not begin with '{'"},
         {file_of(" {}", ""), "does not begin with '{'"},

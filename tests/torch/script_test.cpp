@@ -163,10 +163,13 @@ TEST_F(ScriptTest, ParametersWithoutGradientStayLocal) {
 }
 
 TEST_F(ScriptTest, KnowsWhetherItDrawsRandomNumbers) {
-    EXPECT_FALSE(make_model(save(module_with(kLinear)), data_, 1)->draws_random_numbers());
+    EXPECT_EQ(make_model(save(module_with(kLinear)), data_, 1)->hidden_state(), "");
+    EXPECT_EQ(make_model(save(module_with(kBatchNorm)), data_, 1)->hidden_state(), "") << "a count that nothing reads";
+    const auto averaging = save(module_with("self.count += 1\n    return torch.matmul(x, self.weight) / self.count"));
+    EXPECT_THAT(make_model(averaging, data_, 1)->hidden_state(), HasSubstr("integer buffer"));
     const auto dropout = save(module_with("return torch.matmul(torch.dropout(x, 0.5, self.training), self.weight)"));
-    EXPECT_TRUE(make_model(dropout, data_, 1)->draws_random_numbers());
-    EXPECT_FALSE(make_model(ModelSpec::parse("logistic"), data_, 1)->draws_random_numbers());
+    EXPECT_THAT(make_model(dropout, data_, 1)->hidden_state(), HasSubstr("random"));
+    EXPECT_EQ(make_model(ModelSpec::parse("logistic"), data_, 1)->hidden_state(), "");
 }
 
 TEST_F(ScriptTest, RegressionTakesOneNumberPerExample) {

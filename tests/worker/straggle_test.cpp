@@ -55,7 +55,7 @@ TEST(Straggle, ShiftAndScaleAreLowerBounds) {
 
 TEST(Straggle, SlowSlowsTheLastWorkersAlways) {
     const auto model = StraggleModel::parse("slow:2,4", 1);
-    EXPECT_EQ(model.slow_count(), 2u);
+    EXPECT_EQ(model.workers_min(), 2u);
     EXPECT_FALSE(model.none());
     for (std::uint64_t step = 0; step < 5; ++step) {
         EXPECT_EQ(delay(model, 5, step), 0ns);
