@@ -43,6 +43,7 @@ void Server::handle(const Event& event, Time now, Effects& out) {
         out.wake_at = ended_at_ + kGrace;
         out.done = here_ == 0 || now >= out.wake_at;
     }
+    for (RunEvent& told : out.events) told.at = since_begin(told.at);
 }
 
 std::optional<WorkerId> Server::worker_at(Peer peer) const {
@@ -313,8 +314,8 @@ void Server::lose_open(WorkerId worker, Reason reason, Time now, Effects& out) {
 void Server::snapshot(Time now, Effects& out) {
     if (snapshot_ == published_) return;
     snapshot_ = published_;
-    out.evaluate =
-        Snapshot{.version = published_, .at = now, .examples_applied = examples_applied_, .params = parameters_};
+    out.evaluate = Snapshot{
+        .version = published_, .at = since_begin(now), .examples_applied = examples_applied_, .params = parameters_};
 }
 
 void Server::on_evaluation(const Evaluation& result, Time now, Effects& out) {

@@ -32,8 +32,9 @@ struct ServerOptions {
     std::uint64_t eval_every = 0; ///< updates between snapshots for evaluation; 0: only the last version
 };
 
-/// A pure state machine (node.h). While an update is being carried out, what arrives waits in order and is decided on
-/// afterwards, so that updates never queue: at most one push per worker and its departure can wait.
+/// A pure state machine (node.h). The times of its events and evaluations count from when all workers were there. While
+/// an update is being carried out, what arrives waits in order and is decided on afterwards, so that updates never
+/// queue: at most one push per worker and its departure can wait.
 class Server final : public Node {
   public:
     /// `initial` is version 0. `versions` lends memory for published ones: those still being sent, one being written.
@@ -92,6 +93,7 @@ class Server final : public Node {
     void finish(Time now, Effects& out);
     void send(Peer to, Message message, Effects& out);
     double learning_rate() const;
+    Time since_begin(Time now) const { return Time{now - began_at_}; }
     std::optional<WorkerId> worker_at(Peer peer) const;
 
     ServerOptions options_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <vector>
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
@@ -34,6 +36,11 @@ std::string duration_text(double seconds) {
     return fmt::format("{}:{:02}", minutes, total % 60);
 }
 
+/// A number that may have become a NaN, whose sign is nobody's business.
+std::string decimals(double value, int places) {
+    return std::isnan(value) ? "nan" : fmt::format("{:.{}f}", value, places);
+}
+
 std::string bytes_text(std::uint64_t bytes) {
     if (bytes < 1024) return fmt::format("{} B", bytes);
     double value = static_cast<double>(bytes) / 1024;
@@ -56,11 +63,7 @@ void Progress::tell(const RunEvent& event) {
     if (const auto* update = std::get_if<UpdateEvent>(&event.body)) {
         on_update(*update);
     } else if (const auto* evaluation = std::get_if<Evaluation>(&event.body)) {
-        if (!evaluation_ || evaluation_->version <= evaluation->version) evaluation_ = *evaluation;
-        if (!terminal_) {
-            write(out_, fmt::format("{}\n", facts(evaluation->version)));
-            std::fflush(out_);
-        }
+        on_evaluation(*evaluation);
     } else if (std::holds_alternative<AssignEvent>(event.body) && !last_update_) {
         last_update_ = now_;
     } else {
@@ -79,6 +82,27 @@ void Progress::on_update(const UpdateEvent& update) {
     loss_ = std::isfinite(loss_) ? loss_ + share * (update.loss - loss_) : update.loss;
     seconds_per_update_ += share * (seconds(now_ - last_update_.value_or(now_)) - seconds_per_update_);
     last_update_ = now_;
+    if (!terminal_) facts_[version_] = facts_now();
+}
+
+void Progress::on_evaluation(const Evaluation& evaluation) {
+    if (!evaluation_ || evaluation_->version <= evaluation.version) evaluation_ = evaluation;
+    if (terminal_) return;
+    // It was made beside the run, or after it: the line is about its version.
+    const auto found = facts_.find(evaluation.version);
+    Facts facts = found == facts_.end() ? facts_now() : found->second;
+    facts.version = evaluation.version;
+    facts_.erase(facts_.begin(), facts_.upper_bound(evaluation.version));
+    write(out_, line(facts, evaluation, Form::full, std::numeric_limits<std::size_t>::max()) + "\n");
+    std::fflush(out_);
+}
+
+Progress::Facts Progress::facts_now() const {
+    return {.version = version_,
+            .loss = updates_ > 0 ? std::optional(loss_) : std::nullopt,
+            .seconds_per_update = seconds_per_update_,
+            .late_applied = late_applied_,
+            .seconds_left = seconds_left()};
 }
 
 std::optional<double> Progress::seconds_left() const {
@@ -100,25 +124,45 @@ std::optional<double> Progress::seconds_left() const {
     return left;
 }
 
-std::string Progress::facts(Version version) const {
-    std::string text = fmt::format("version {}", version.value());
-    if (goal_.updates) text += fmt::format("/{}", *goal_.updates);
-    if (updates_ > 0) text += fmt::format("  loss {:.4f}", loss_);
-    if (evaluation_ && evaluation_->accuracy) {
-        text += fmt::format("  accuracy {:.2f} %", 100 * *evaluation_->accuracy);
-        if (goal_.target_accuracy) text += fmt::format(" of {:g} %", 100 * *goal_.target_accuracy);
-    } else if (evaluation_) {
-        text += fmt::format("  test loss {:.4g}", evaluation_->loss);
+std::string Progress::line(const Facts& facts, const std::optional<Evaluation>& evaluation, Form form,
+                           std::size_t width) const {
+    const bool full = form == Form::full;
+    struct Field {
+        int worth;
+        std::string text;
+    };
+    std::vector<Field> fields;
+    fields.push_back({9, fmt::format("{} {}", full ? "version" : "v", facts.version.value())});
+    if (goal_.updates) fields.back().text += fmt::format("/{}", *goal_.updates);
+    if (facts.loss) fields.push_back({7, fmt::format("loss {}", decimals(*facts.loss, full ? 4 : 3))});
+    if (evaluation && evaluation->accuracy) {
+        fields.push_back(
+            {8, fmt::format("{} {:.{}f} %", full ? "accuracy" : "acc", 100 * *evaluation->accuracy, full ? 2 : 1)});
+        if (goal_.target_accuracy) fields.back().text += fmt::format(" of {:g} %", 100 * *goal_.target_accuracy);
+    } else if (evaluation) {
+        fields.push_back({8, fmt::format("test loss {:.4g}", evaluation->loss)});
     }
-    if (seconds_per_update_ > 0) text += fmt::format("  {:.1f} updates/s", 1 / seconds_per_update_);
-    text += fmt::format("  late used {}", late_applied_);
-    if (const auto left = seconds_left()) text += fmt::format("  {} left", duration_text(*left));
-    return text;
+    if (facts.seconds_per_update > 0) {
+        fields.push_back({4, fmt::format("{:.1f}{}", 1 / facts.seconds_per_update, full ? " updates/s" : "/s")});
+    }
+    fields.push_back({5, fmt::format("late {}{}", full ? "used " : "", facts.late_applied)});
+    if (facts.seconds_left) fields.push_back({6, duration_text(*facts.seconds_left) + " left"});
+
+    for (;;) {
+        std::string text;
+        for (const Field& field : fields) text += (text.empty() ? "" : "  ") + field.text;
+        if (text.size() <= width || fields.size() == 1) return text.substr(0, width);
+        fields.erase(std::min_element(fields.begin(), fields.end(),
+                                      [](const Field& a, const Field& b) { return a.worth < b.worth; }));
+    }
 }
 
 void Progress::draw() {
-    // The last column stays free: some terminals wrap as soon as it is written to.
-    write(out_, fmt::format("\r{:.{}}\x1b[K", facts(version_), terminal_width(out_) - 1));
+    const std::size_t width = terminal_width(out_) - 1; // some terminals wrap as soon as the last column is written to
+    const Facts facts = facts_now();
+    std::string text = line(facts, evaluation_, Form::full, std::numeric_limits<std::size_t>::max());
+    if (text.size() > width) text = line(facts, evaluation_, Form::brief, width);
+    write(out_, "\r" + text + "\x1b[K");
     std::fflush(out_);
     drawn_at_ = now_;
 }
@@ -138,18 +182,19 @@ std::string human_summary(const Summary& summary, const std::filesystem::path& f
     };
     const double rate = summary.seconds > 0 ? static_cast<double>(summary.updates) / summary.seconds : 0;
     line("ended by", std::string(to_string(summary.outcome)));
+    if (!summary.data.empty()) line("data", summary.data);
     line("policy", fmt::format("{}, waits for {} of {} workers", summary.policy, summary.wait_for, summary.workers));
     line("updates", fmt::format("{} in {:.1f} s, {:.1f} per second", summary.updates, summary.seconds, rate));
     if (summary.accuracy) {
-        line("test", fmt::format("accuracy {:.2f} % (best {:.2f} %), loss {:.4f}", 100 * *summary.accuracy,
-                                 100 * summary.best_accuracy.value_or(*summary.accuracy), summary.loss.value_or(NAN)));
+        line("test", fmt::format("accuracy {:.2f} % (best {:.2f} %), loss {}", 100 * *summary.accuracy,
+                                 100 * summary.best_accuracy.value_or(*summary.accuracy),
+                                 decimals(summary.loss.value_or(NAN), 4)));
     } else if (summary.loss) {
         line("test", fmt::format("loss {:.6g}", *summary.loss));
     }
-    line("gradients",
-         fmt::format("{} asked for: {} applied ({} of them late), {} dropped, {} held, {} lost", summary.pushed,
-                     summary.applied, summary.late_applied, summary.dropped, summary.held, summary.lost));
-    line("work used", fmt::format("{:.1f} % of the gradients that arrived", 100 * summary.work_used));
+    line("gradients", fmt::format("{}: {} applied ({} late), {} dropped, {} held, {} lost", summary.pushed,
+                                  summary.applied, summary.late_applied, summary.dropped, summary.held, summary.lost));
+    line("work used", fmt::format("{:.1f} % of the gradients that were computed", 100 * summary.work_used));
     line("staleness", fmt::format("mean {:.2f}, max {}", summary.staleness_mean, summary.staleness_max));
     line("traffic",
          fmt::format("{} received, {} sent", bytes_text(summary.bytes_received), bytes_text(summary.bytes_sent)));

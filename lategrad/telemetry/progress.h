@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -32,9 +33,23 @@ class Progress {
     void finish();
 
   private:
+    /// What is known after an update.
+    struct Facts {
+        Version version;
+        std::optional<double> loss; ///< mean over the recent updates' batches; none before the first update
+        double seconds_per_update = 0;
+        std::uint64_t late_applied = 0;
+        std::optional<double> seconds_left;
+    };
+    enum class Form { full, brief };
+
     void on_update(const UpdateEvent& update);
-    std::string facts(Version version) const;
+    void on_evaluation(const Evaluation& evaluation);
+    Facts facts_now() const;
     std::optional<double> seconds_left() const;
+    /// One line; fields that are worth the least are left out until it fits into `width`.
+    std::string line(const Facts& facts, const std::optional<Evaluation>& evaluation, Form form,
+                     std::size_t width) const;
     void draw();
 
     std::FILE* out_;
@@ -50,6 +65,7 @@ class Progress {
     std::uint64_t examples_applied_ = 0;
     std::uint64_t late_applied_ = 0;
     std::optional<Evaluation> evaluation_;
+    std::map<Version, Facts> facts_; ///< where lines are printed: of the versions not evaluated yet
 };
 
 /// True where `out` is a terminal.

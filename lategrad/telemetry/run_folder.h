@@ -91,6 +91,9 @@ struct RecordedRun {
     bool truncated = false;         ///< a last line was cut short, as by a crash, and is left out
 };
 
+/// Throws InputError where `path` is no run folder, naming the runs in it where it is one of `compare`.
+void require_run_folder(const std::filesystem::path& path);
+
 /// Throws InputError naming file and line.
 RecordedRun read_run(const std::filesystem::path& path);
 

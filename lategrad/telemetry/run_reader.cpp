@@ -1,8 +1,12 @@
+#include <algorithm>
 #include <fstream>
 #include <optional>
 #include <string>
+#include <system_error>
+#include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "lategrad/core/error.h"
 #include "lategrad/files/file.h"
@@ -78,7 +82,21 @@ bool read_events(const Path& events_jsonl, const std::function<void(RunEvent)>& 
     return read_lines(events_jsonl, parse_json_line, each);
 }
 
+void require_run_folder(const Path& path) {
+    std::error_code error;
+    if (std::filesystem::exists(path / "config.toml", error)) return;
+    std::vector<std::string> runs;
+    for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+        if (std::filesystem::exists(entry.path() / "config.toml", error)) runs.push_back(entry.path().string());
+    }
+    std::sort(runs.begin(), runs.end());
+    throw InputError(runs.empty() ? fmt::format("{}: no run folder: it has no config.toml", path.string())
+                                  : fmt::format("{}: holds several runs; name one of them: {}", path.string(),
+                                                fmt::join(runs, ", ")));
+}
+
 RecordedRun read_run(const Path& path) {
+    require_run_folder(path);
     RecordedRun run;
     run.config_toml = read_text(path / "config.toml");
     run.fingerprint = parse_file(path / "fingerprint.json", parse_fingerprint);

@@ -81,8 +81,9 @@ void SummaryBuilder::tell(const RunEvent& event) {
     } else if (const auto* arrive = std::get_if<ArriveEvent>(&event.body)) {
         ++arrived_;
         if (arrive->fate == Fate::drop) ++summary_.dropped;
-    } else if (std::holds_alternative<LostEvent>(event.body)) {
+    } else if (const auto* lost = std::get_if<LostEvent>(&event.body)) {
         ++summary_.lost;
+        if (lost->reason == Reason::cancelled) ++cancelled_;
     } else if (const auto* update = std::get_if<UpdateEvent>(&event.body)) {
         on_update(*update);
     } else if (const auto* evaluation = std::get_if<Evaluation>(&event.body)) {
@@ -93,7 +94,8 @@ void SummaryBuilder::tell(const RunEvent& event) {
     // What was accepted is held until an update applies it, if only for an instant. The events may be out of a file.
     const std::uint64_t settled = summary_.applied + summary_.dropped;
     summary_.held = arrived_ > settled ? arrived_ - settled : 0;
-    summary_.work_used = arrived_ == 0 ? 0 : static_cast<double>(summary_.applied) / static_cast<double>(arrived_);
+    const std::uint64_t computed = arrived_ + cancelled_;
+    summary_.work_used = computed == 0 ? 0 : static_cast<double>(summary_.applied) / static_cast<double>(computed);
 }
 
 void SummaryBuilder::on_update(const UpdateEvent& update) {

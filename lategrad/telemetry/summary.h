@@ -32,7 +32,7 @@ struct Summary {
     std::optional<double> best_accuracy;
     std::uint64_t examples_applied = 0;
     std::uint64_t late_applied = 0; ///< applied with a staleness above 0
-    double work_used = 0;           ///< applied / arrived; 0 where nothing arrived
+    double work_used = 0;           ///< applied / (arrived + cancelled); 0 where there were none
     std::uint64_t stray = 0;        ///< the server's count; no event tells it
     std::string model;
     std::string data;
@@ -63,6 +63,7 @@ class SummaryBuilder {
 
     Summary summary_;
     std::uint64_t arrived_ = 0;
+    std::uint64_t cancelled_ = 0; ///< computed on in vain; what the end of the run cut short is not among them
     std::uint64_t staleness_sum_ = 0;
     std::optional<Version> last_evaluated_;
 };

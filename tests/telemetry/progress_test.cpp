@@ -47,7 +47,7 @@ RunEvent update_at(double seconds, std::uint64_t version, double loss = 1) {
 
 TEST(Progress, elsewhere_than_on_a_terminal_one_line_per_evaluation) {
     EXPECT_EQ(shown(false, {.updates = 12}, example_run()),
-              "version 1/12  loss 2.0000  accuracy 50.00 %  1.0 updates/s  late used 1  0:10 left\n"
+              "version 1/12  loss 2.0000  accuracy 50.00 %  1.0 updates/s  late used 0  0:11 left\n"
               "version 2/12  loss 2.0000  accuracy 37.50 %  1.0 updates/s  late used 1  0:10 left\n");
 }
 
@@ -80,6 +80,18 @@ TEST(Progress, the_time_left_is_that_of_the_goal_reached_first) {
     EXPECT_EQ(left({.updates = 100, .time_limit = std::chrono::seconds(30)}), "  0:20 left\n");
 }
 
+TEST(Progress, a_line_is_about_the_version_that_was_evaluated) {
+    // The evaluation of version 1 comes when version 2 is there.
+    const std::string text = shown(false, {.updates = 9},
+                                   {{at(0), AssignEvent{WorkerId{0}, Step{0}, Version{0}}},
+                                    update_at(1, 0, 3),
+                                    update_at(3, 1, 1),
+                                    {at(3), Evaluation{Version{1}, at(1), 32, 1, 0.5}},
+                                    {at(4), Evaluation{Version{2}, at(3), 64, 1, 0.75}}});
+    EXPECT_EQ(text, "version 1/9  loss 3.0000  accuracy 50.00 %  1.0 updates/s  late used 0  0:08 left\n"
+                    "version 2/9  loss 2.0000  accuracy 75.00 %  0.7 updates/s  late used 0  0:11 left\n");
+}
+
 TEST(Progress, says_the_accuracy_it_is_after) {
     EXPECT_THAT(shown(false, {.target_accuracy = 0.85}, {{at(1), Evaluation{Version{1}, at(1), 32, 1, 0.5}}}),
                 testing::HasSubstr("accuracy 50.00 % of 85 %"));
@@ -106,7 +118,7 @@ TEST(Progress, fits_into_the_terminal) {
         progress.tell(update_at(1, 0));
         std::array<char, 256> text{};
         ASSERT_GT(::read(controller, text.data(), text.size() - 1), 0);
-        EXPECT_STREQ(text.data(), "\rversion 1  loss 1.0\x1b[K"); // 19 of 20 columns
+        EXPECT_STREQ(text.data(), "\rv 1  loss 1.000\x1b[K"); // the rest does not fit into 19 columns
     }
     ::close(controller);
 }
@@ -128,8 +140,8 @@ TEST(HumanSummary, by_example) {
               "policy        reuse, waits for 1 of 2 workers\n"
               "updates       2 in 3.0 s, 0.7 per second\n"
               "test          accuracy 37.50 % (best 50.00 %), loss 1.5000\n"
-              "gradients     5 asked for: 3 applied (1 of them late), 1 dropped, 0 held, 1 lost\n"
-              "work used     75.0 % of the gradients that arrived\n"
+              "gradients     5: 3 applied (1 late), 1 dropped, 0 held, 1 lost\n"
+              "work used     75.0 % of the gradients that were computed\n"
               "staleness     mean 0.33, max 1\n"
               "traffic       12.0 KiB received, 2.0 MiB sent\n"
               "run folder    runs/1\n");
