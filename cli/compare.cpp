@@ -31,6 +31,10 @@ struct Compared {
     std::vector<Evaluation> evaluations; ///< in the order of versions
 };
 
+bool has_quorum(const std::string& policy) {
+    return policy == "backup" || policy == "reuse" || policy == "kasync";
+}
+
 /// One policy of the list: `reuse`, `ssp:3`, or with a quorum of its own, `reuse@4`.
 RunOptions with_policy(RunOptions options, const std::string& item) {
     const auto at = item.find('@');
@@ -39,14 +43,18 @@ RunOptions with_policy(RunOptions options, const std::string& item) {
         const auto k = parse_number<std::size_t>(item.substr(at + 1));
         if (!k || *k == 0)
             throw InputError(fmt::format("--policies {}: expected POLICY or POLICY@K, as in reuse@4", item));
+        if (!has_quorum(options.policy)) {
+            throw InputError(fmt::format("--policies {}: {} has no quorum; @K goes with backup, reuse and kasync", item,
+                                         options.policy));
+        }
         options.wait_for = *k;
     }
     return options;
 }
 
 std::string label_of(const Job& job) {
-    const bool has_quorum = job.policy.kind == "backup" || job.policy.kind == "reuse" || job.policy.kind == "kasync";
-    return has_quorum ? fmt::format("{} k={}", job.options.policy, job.options.wait_for) : job.options.policy;
+    return has_quorum(job.policy.kind) ? fmt::format("{} k={}", job.options.policy, job.policy.wait_for)
+                                       : job.options.policy;
 }
 
 std::optional<double> time_to(const Compared& run, double accuracy) {
@@ -58,8 +66,8 @@ std::optional<double> time_to(const Compared& run, double accuracy) {
 
 /// The highest of these that every run reached, three at most, ascending.
 std::vector<double> common_accuracies(const std::vector<Compared>& runs) {
-    static constexpr double kMarks[] = {0.3,  0.4,  0.5, 0.6,  0.65, 0.7,  0.75, 0.8,  0.82, 0.84,
-                                        0.86, 0.88, 0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99};
+    static constexpr double kMarks[] = {0.01, 0.02, 0.05, 0.1,  0.15, 0.2,  0.25, 0.3,  0.4,  0.5,  0.6,  0.65, 0.7,
+                                        0.75, 0.8,  0.82, 0.84, 0.86, 0.88, 0.9,  0.92, 0.94, 0.96, 0.97, 0.98, 0.99};
     std::vector<double> reached;
     for (const double mark : kMarks) {
         if (std::all_of(runs.begin(), runs.end(),
@@ -104,12 +112,17 @@ std::string indented(const std::string& json) {
     return out;
 }
 
-int compare(const std::vector<std::string>& policies, RunOptions options) {
+int compare(const std::vector<std::string>& policies, RunOptions options, bool policy_given) {
     Signals signals;
+    if (policy_given) throw InputError("--policy: compare takes several: --policies sync,backup,reuse");
     if (options.target_accuracy) {
         throw InputError(
             "--target-accuracy: compare evaluates after each run; give --time-limit or --epochs, and read the "
             "times to each accuracy from the table");
+    }
+    if (options.updates) {
+        throw InputError("--updates: policies apply different numbers of gradients in an update; compare stops them at "
+                         "equal time, --time-limit, or equal applied examples, --epochs");
     }
     std::vector<Job> jobs; // all of them first: a typing error in the last must not cost the first one's time
     for (const std::string& policy : policies) {
@@ -159,6 +172,11 @@ int compare(const std::vector<std::string>& policies, RunOptions options) {
                                   trained.outcome == Outcome::time_limit);
     }
 
+    const bool whole = all_ended && runs.size() == jobs.size();
+    if (!whole) {
+        fmt::print(stderr, "not a whole comparison: {} of {} policies were run{}\n", runs.size(), jobs.size(),
+                   all_ended ? "" : ", not all of them to their end");
+    }
     const std::string table = table_of(runs);
     write_file_atomically(folder / "table.txt", table);
     if (options.json) {
@@ -168,7 +186,7 @@ int compare(const std::vector<std::string>& policies, RunOptions options) {
     } else {
         fmt::print("{}\nruns in {}\n", table, folder.string());
     }
-    return all_ended && runs.size() == jobs.size() ? 0 : 1;
+    return whole ? 0 : 1;
 }
 
 } // namespace
@@ -183,14 +201,22 @@ void add_compare(CLI::App& program, Command& chosen) {
         ->type_name("P1,P2,...")
         ->capture_default_str();
     add_run_options(*command, *options);
-    command->get_option("--policy")->group(""); // hidden: may stand in a --config, and says nothing here
+    // Hidden: refused here with a word on what to do instead.
+    for (const char* name : {"--policy", "--updates", "--target-accuracy"}) command->get_option(name)->group("");
+    command->get_option("--quiet")->description("no progress");
+    command->get_option("--json")->description("an array of the runs' summaries, in place of the table");
+    command->get_option("--out")->description("folder of the runs' folders; default runs/TIME-MODEL-compare");
+    command->get_option("--eval-every")->description("updates between kept versions, thinned out to 32; default 5");
     command->footer(
         "Stops each at equal time (--time-limit) or equal applied examples (--epochs), and evaluates\n"
         "afterwards, so that evaluating takes no time from training.\n\nExamples:\n"
         "  lategrad compare --policies sync,backup,reuse --workers 8 --time-limit 30 --straggle exp:20ms\n"
         "  lategrad compare --policies backup,reuse,reuse@4 --workers 8 --partition label --straggle slow:2,4\n");
-    command->callback(
-        [policies, options, &chosen] { chosen = [policies, options] { return compare(*policies, *options); }; });
+    command->callback([command, policies, options, &chosen] {
+        chosen = [command, policies, options] {
+            return compare(*policies, *options, command->get_option("--policy")->count() > 0);
+        };
+    });
 }
 
 } // namespace lategrad

@@ -9,6 +9,8 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "lategrad/core/error.h"
+#include "lategrad/files/safetensors.h"
+#include "lategrad/telemetry/run_folder.h"
 #include "lategrad/torch/evaluator.h"
 #include "lategrad/torch/weights.h"
 
@@ -32,8 +34,18 @@ int evaluate(const EvaluateOptions& given) {
     // What the weights belong to: the folder's options, or those of the command line over the defaults.
     RunOptions options;
     const auto config = (folder ? path : path.parent_path()) / "config.toml";
-    if (std::filesystem::exists(config)) options = options_from_toml(config);
-    else if (folder) throw InputError(fmt::format("{}: no run folder: it has no config.toml", path.string()));
+    if (folder) {
+        require_run_folder(path);
+        if (!std::filesystem::exists(weights)) {
+            throw InputError(fmt::format("{}: the run did not end: it has no weights.safetensors", path.string()));
+        }
+    }
+    if (std::filesystem::exists(config)) {
+        options = options_from_toml(config);
+    } else {
+        const auto metadata = SafetensorsFile(weights).metadata();
+        if (const auto model = metadata.find("model"); model != metadata.end()) options.model = model->second;
+    }
     if (!given.model.empty()) options.model = given.model;
     if (!given.data.empty()) options.data = given.data;
     if (!given.data_dir.empty()) {
@@ -70,14 +82,16 @@ void add_evaluate(CLI::App& program, Command& chosen) {
     command->add_option("weights", options->path, "run folder, or a weights file (.safetensors)")
         ->required()
         ->type_name("RUN");
-    command->add_option("--model", options->model, "of the weights; default: what config.toml beside them says")
+    command
+        ->add_option("--model", options->model,
+                     "of the weights; default: what config.toml beside them, or the file itself, says")
         ->type_name("MODEL");
     command->add_option("--data", options->data, "to evaluate on; default likewise")->type_name("DATA");
     command->add_option("--data-dir", options->data_dir, "folder of IDX files")->type_name("DIR");
     command->add_option("--seed", options->seed, "of a split made from one file");
     command->add_option("--threads", options->threads, "libtorch's intra-op threads")
         ->capture_default_str()
-        ->check(CLI::PositiveNumber);
+        ->check(CLI::Range(1, kThreadsMax).name(""));
     command->add_flag("--json", options->json, "as JSON");
     command->footer("Examples:\n"
                     "  lategrad evaluate runs/20260101-120000-lenet-reuse\n"

@@ -1,6 +1,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -22,6 +24,10 @@ constexpr int kBadInput = 2;
 void complain(const std::string& what) {
     const auto launch = lategrad::mpi_launch();
     if (!launch || launch->rank == 0) std::fputs(fmt::format("lategrad: {}\n", what).c_str(), stderr);
+}
+
+bool is_own_option(const CLI::App& program, const std::string& argument) {
+    return argument.starts_with("-") && program.get_option_no_throw(argument);
 }
 
 /// CLI11 takes arguments from the back.
@@ -51,12 +57,26 @@ int run(std::vector<std::string> arguments) {
     try {
         if (!arguments.empty()) {
             const auto named = program.get_subcommands([&](CLI::App* c) { return c->check_name(arguments.front()); });
-            if (named.empty() && !arguments.front().starts_with("-")) {
+            if (named.empty() && !is_own_option(program, arguments.front())) {
                 throw lategrad::InputError(
-                    fmt::format("{}: there is no such command; see lategrad --help", arguments.front()));
+                    fmt::format("{}: there is no such {}; see lategrad --help", arguments.front(),
+                                arguments.front().starts_with("-") ? "option before a command" : "command"));
             }
             if (!named.empty()) {
                 command = arguments.front();
+                const auto launch = lategrad::mpi_launch();
+                if (launch && launch->processes > 1 && command != "train") {
+                    throw lategrad::InputError(
+                        fmt::format("{}: runs in one process, but {} started {}; start it by itself", command,
+                                    launch->launcher, launch->processes));
+                }
+                for (const std::string& argument : arguments) {
+                    const std::string name = argument.substr(0, argument.find('='));
+                    if (name.starts_with("--") && name != "--" && !named.front()->get_option_no_throw(name)) {
+                        throw lategrad::InputError(
+                            fmt::format("{}: there is no such option; see lategrad {} --help", name, command));
+                    }
+                }
                 if (named.front()->get_option_no_throw("--config")) {
                     auto expanded = lategrad::expand_config(*named.front(), {arguments.begin() + 1, arguments.end()});
                     arguments.resize(1);
@@ -71,7 +91,12 @@ int run(std::vector<std::string> arguments) {
         complain(fmt::format("{}; see lategrad{} --help", error.what(), command.empty() ? "" : " " + command));
         return kBadInput;
     }
-    return chosen();
+    const int status = chosen();
+    if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+        complain("standard output cannot be written to");
+        return status == 0 ? kFailed : status;
+    }
+    return status;
 }
 
 } // namespace
@@ -83,6 +108,12 @@ int main(int argc, char** argv) {
     } catch (const lategrad::InputError& error) {
         complain(error.what());
         return kBadInput;
+    } catch (const std::filesystem::filesystem_error& error) { // of a path that the user named
+        complain(fmt::format("{}: {}", error.path1().string(), error.code().message()));
+        return kBadInput;
+    } catch (const std::bad_alloc&) {
+        complain("there is not enough memory");
+        return kFailed;
     } catch (const std::exception& error) {
         complain(error.what());
         return kFailed;

@@ -15,6 +15,7 @@
 
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
+#include "lategrad/core/parse.h"
 
 namespace lategrad {
 namespace {
@@ -38,6 +39,21 @@ std::string quoted(const std::string& text) {
     return out + "\"";
 }
 
+// CLI11's own words for a wrong number have four hundred digits, and it reads -3 as an unsigned one of twenty.
+
+CLI::Validator whole_number() {
+    return {[](const std::string& text) -> std::string {
+                // TOML's integers end there, and config.toml must say what was run.
+                const auto value = parse_number<std::int64_t>(text);
+                return value && *value >= 0 ? "" : text + ": expected a whole number, 0 or more and below 2^63";
+            },
+            ""};
+}
+
+CLI::Validator number() {
+    return {[](const std::string& text) { return parse_number<double>(text) ? "" : text + ": expected a number"; }, ""};
+}
+
 std::string as_argument(const toml::node& value, const std::string& where) {
     if (const auto* text = value.as_string()) return text->get();
     if (const auto* integer = value.as_integer()) return std::to_string(integer->get());
@@ -54,9 +70,10 @@ void add_run_options(CLI::App& command, RunOptions& o) {
                                   ->group(group)
                                   ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
                                   ->capture_default_str();
-        // CLI11 reads -3 as an unsigned number of twenty digits.
-        constexpr bool counts = std::is_unsigned_v<T> || std::is_same_v<T, std::optional<std::uint64_t>>;
-        if constexpr (counts) option->check(CLI::NonNegativeNumber);
+        constexpr bool counts = std::is_integral_v<T> || std::is_same_v<T, std::optional<std::uint64_t>>;
+        constexpr bool measures = std::is_same_v<T, double> || std::is_same_v<T, std::optional<double>>;
+        if constexpr (counts) option->check(whole_number());
+        else if constexpr (measures) option->check(number());
         return option;
     };
     const auto flag = [&](const char* group, const char* name, bool& value, const char* help) {
@@ -70,19 +87,21 @@ void add_run_options(CLI::App& command, RunOptions& o) {
         "default the folder in --data-dir, else fashion-mnist")
         ->type_name("DATA")
         ->default_str("");
-    add(kProblem, "--data-dir", o.data_dir, "where the files of --data are, gzipped or not")->type_name("DIR");
-    add(kProblem, "--partition", o.partition, "who holds which examples: iid, contiguous, label, dirichlet:A, shared")
+    add(kProblem, "--data-dir", o.data_dir, "where the IDX files of --data are, gzipped or not")->type_name("DIR");
+    add(kProblem, "--partition", o.partition,
+        "who holds which examples: iid, contiguous, label, dirichlet:A, or shared (everybody all)")
         ->type_name("HOW");
-    add(kProblem, "--batch-size", o.batch_size, "global; each of n workers takes 1/n")->type_name("B");
+    add(kProblem, "--batch-size", o.batch_size,
+        "global; each of n workers takes 1/n, or its share of the data where parts are uneven (dirichlet)")
+        ->type_name("B");
     add(kProblem, "--seed", o.seed, "of everything random in the run");
 
     constexpr const char* kPolicy = "Who is waited for";
     add(kPolicy, "--workers", o.workers, "threads here; under mpirun, all ranks but the server's")->type_name("N");
     add(kPolicy, "--wait-for", o.wait_for,
-        "k: an update waits for the k fastest; default three quarters of the workers")
+        "k, for backup, reuse and kasync: an update waits for the k fastest; default three quarters of the workers")
         ->type_name("K")
-        ->default_str("")
-        ->check(CLI::PositiveNumber);
+        ->default_str("");
     add(kPolicy, "--policy", o.policy, "sync, backup, reuse, kasync, async or ssp:BOUND (docs/policies.md)")
         ->type_name("POLICY");
     add(kPolicy, "--late-weight", o.late_weight, "one, inverse, sqrt, exp:BETA or span")->type_name("WEIGHT");
@@ -114,14 +133,15 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     add(kEnd, "--target-accuracy", o.target_accuracy, "on the test part, 0 to 1")->type_name("A");
 
     constexpr const char* kRun = "Run";
-    add(kRun, "--eval-every", o.eval_every, "updates between evaluations; default an epoch's worth")
+    add(kRun, "--eval-every", o.eval_every,
+        "updates between evaluations; default once an epoch, or five times in a shorter run")
         ->type_name("UPDATES");
     add(kRun, "--threads", o.threads, "libtorch's intra-op threads per worker");
     add(kRun, "--device", o.device, "cpu");
     add(kRun, "--out", o.out, "run folder; default runs/TIME-MODEL-POLICY")->type_name("DIR");
     flag(kRun, "--quiet", o.quiet, "no progress, and no summary but --json");
     flag(kRun, "--json", o.json, "the summary as JSON, as the last thing on standard output");
-    command.add_option("--config", "read options from a TOML file; those on the command line win")
+    command.add_option("--config", "read options from a TOML file or a run folder; those on the command line win")
         ->group(kRun)
         ->type_name("FILE.toml");
 }
@@ -137,6 +157,8 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
             rest.push_back(arguments[i]);
             continue;
         }
+        std::error_code error; // a run folder stands for its options
+        if (std::filesystem::is_directory(file, error)) file = (std::filesystem::path(file) / "config.toml").string();
         toml::table table;
         try {
             table = toml::parse_file(file);
@@ -149,6 +171,7 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
             const std::string where = fmt::format("--config {}:{}: {}", file, value.source().begin.line, key.str());
             const std::string name = "--" + std::string(key.str());
             const CLI::Option* option = command.get_option_no_throw(name);
+            if (name == "--policy" && command.get_option_no_throw("--policies")) continue; // compare has several
             require(option && name != "--config", where + ": there is no such option");
             if (const auto* truth = value.as_boolean()) {
                 require(option->get_items_expected_max() == 0, where + ": expected a value, not a boolean");
@@ -164,7 +187,8 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
 }
 
 std::string to_toml(const RunOptions& o) {
-    std::string out = "# All options of this run, resolved. Run it again: lategrad train --config config.toml\n";
+    std::string out = "# The options of this run, resolved; those left out are at their defaults. Run it again with\n"
+                      "# lategrad train --config THIS_FILE\n";
     const auto text = [&](const char* key, const std::string& value) {
         out += fmt::format("{} = {}\n", key, quoted(value));
     };
@@ -258,26 +282,23 @@ Job resolve(const RunOptions& given) {
             fmt::format("--batch-size {}: smaller than the {} workers, who take an equal share each", o.batch_size,
                         o.workers));
     require(o.batch_size <= std::numeric_limits<std::uint32_t>::max(), "--batch-size: too large");
-    // TOML's integers end here, and config.toml must say what was run.
-    constexpr std::uint64_t kMax = std::numeric_limits<std::int64_t>::max();
-    require(o.seed <= kMax && o.eval_every <= kMax && o.updates.value_or(1) <= kMax &&
-                o.staleness_max.value_or(1) <= kMax,
-            "--seed, --updates, --eval-every, --staleness-max: expected less than 2^63");
-    require(std::isfinite(o.lr) && o.lr > 0, fmt::format("--lr {}: expected a number above 0", o.lr));
-    require(o.threads >= 1, fmt::format("--threads {}: expected 1 or more", o.threads));
+    require(o.lr > 0, fmt::format("--lr {}: expected a number above 0", o.lr));
+    require(o.threads >= 1 && o.threads <= kThreadsMax,
+            fmt::format("--threads {}: expected 1 to {}", o.threads, kThreadsMax));
     require(o.device == "cpu", fmt::format("--device {}: this version computes on cpu", o.device));
-    require(!o.epochs || (std::isfinite(*o.epochs) && *o.epochs > 0), "--epochs: expected a number above 0");
+    require(!o.epochs || *o.epochs > 0, fmt::format("--epochs {}: expected a number above 0", o.epochs.value_or(0)));
     require(!o.updates || *o.updates > 0, "--updates 0: expected 1 or more");
     require(!o.target_accuracy || (*o.target_accuracy > 0 && *o.target_accuracy <= 1),
-            "--target-accuracy: expected a number above 0 and at most 1, as 0.85");
+            fmt::format("--target-accuracy {}: expected a share above 0 and at most 1, as 0.85 for 85 %",
+                        o.target_accuracy.value_or(0)));
 
     job.model = ModelSpec::parse(o.model);
     job.data = {.data = o.data, .data_dir = o.data_dir, .seed = o.seed};
     job.partition = Partition::parse(o.partition);
     job.policy.parse_kind(o.policy);
-    if (job.policy.kind == "sync") o.wait_for = o.workers;
-    if (job.policy.kind == "async" || job.policy.kind == "ssp") o.wait_for = 1;
     job.policy.wait_for = o.wait_for;
+    if (job.policy.kind == "sync") job.policy.wait_for = o.workers;
+    if (job.policy.kind == "async" || job.policy.kind == "ssp") job.policy.wait_for = 1;
     job.policy.cancel_late = o.cancel_late;
     job.policy.late_weight = LateWeight::parse(o.late_weight);
     if (!o.normalize.empty()) job.policy.parse_normalize(o.normalize);
@@ -289,7 +310,7 @@ Job resolve(const RunOptions& given) {
     make_optimizer(job.optimizer, 1);
     job.schedule = Schedule::parse(o.lr_schedule);
     job.straggle = StraggleModel::parse(o.straggle, o.seed);
-    require(job.straggle.slow_count() <= o.workers,
+    require(job.straggle.workers_min() <= o.workers,
             fmt::format("--straggle {}: there are only {} workers (--workers)", o.straggle, o.workers));
     if (!o.time_limit.empty()) {
         job.time_limit = parse_duration(o.time_limit, "--time-limit", true);

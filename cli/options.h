@@ -23,6 +23,9 @@ class App;
 
 namespace lategrad {
 
+/// More intra-op threads than any machine has use for; libtorch would start as many as it is told to.
+inline constexpr int kThreadsMax = 1024;
+
 /// As the user gave them; defaults where not. Every field is an option of the same name, with dashes.
 struct RunOptions {
     std::string model = "lenet";

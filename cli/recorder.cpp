@@ -1,5 +1,7 @@
 #include "cli/recorder.h"
 
+#include <exception>
+
 #include "lategrad/core/error.h"
 #include "lategrad/torch/weights.h"
 
@@ -11,7 +13,7 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, st
                                 problem.model->size() * sizeof(float))),
       builder_({.policy = problem.job.options.policy,
                 .workers = static_cast<std::uint32_t>(problem.job.options.workers),
-                .wait_for = static_cast<std::uint32_t>(problem.job.options.wait_for),
+                .wait_for = static_cast<std::uint32_t>(problem.job.policy.wait_for),
                 .model = problem.job.options.model,
                 .data = problem.data.name,
                 .transport = std::move(transport),
@@ -48,8 +50,14 @@ const Summary& Recorder::finish(const Trained& trained) {
     summary_.bytes_received = trained.bytes_received;
     summary_.bytes_sent = trained.bytes_sent;
     summary_.outcome = trained.outcome;
-    save_weights(folder_.weights(), *problem_.model, trained.parameters, trained.version);
+    std::exception_ptr failure;
+    try {
+        save_weights(folder_.weights(), *problem_.model, trained.parameters, trained.version);
+    } catch (const EnvironmentError&) {
+        failure = std::current_exception(); // a full disk may have room for the summary, which says how the run ended
+    }
     folder_.finish(summary_);
+    if (failure) std::rethrow_exception(failure);
     trace_.write(folder_.trace());
     return summary_;
 }

@@ -157,17 +157,20 @@ int replay(const std::string& path, bool quiet) {
         throw InputError(fmt::format("{}: not what was recorded, so its bits cannot be reproduced here: {}", path,
                                      fmt::join(differing, "; ")));
     }
-    if (problem.model->draws_random_numbers()) {
-        throw InputError(fmt::format("{}: its model draws random numbers (dropout) that are not recorded; such a run "
-                                     "cannot be replayed",
-                                     path));
+    if (const std::string state = problem.model->hidden_state(); !state.empty()) {
+        throw InputError(
+            fmt::format("{}: its model {}, which is not recorded; such a run cannot be replayed", path, state));
     }
     const auto updates = updates_of(run, problem, path);
     if (run.summary && run.summary->updates != updates.size()) {
         throw InputError(fmt::format("{}/events.jsonl: has {} updates, but the run made {}", path, updates.size(),
                                      run.summary->updates));
     }
-    const auto recorded = load_weights(std::filesystem::path(path) / "weights.safetensors", *problem.model);
+    const auto weights = std::filesystem::path(path) / "weights.safetensors";
+    if (!std::filesystem::exists(weights)) {
+        throw InputError(fmt::format("{}: the run did not end: it has no weights.safetensors to compare with", path));
+    }
+    const auto recorded = load_weights(weights, *problem.model);
 
     const bool terminal = !quiet && is_terminal(stderr);
     Replay again(problem, updates);

@@ -45,11 +45,11 @@ void warn_of_surprises(const Problem& problem) {
         spdlog::warn(
             "libtorch computes on the reference BLAS, about 3 times slower: apt-get install libopenblas0-openmp");
     }
-    if (problem.model->draws_random_numbers()) {
+    if (const std::string state = problem.model->hidden_state(); !state.empty()) {
         spdlog::warn(
-            "--model {}: draws random numbers (dropout) from libtorch's generator, which threads share: this run "
-            "cannot be replayed, and repeated only by one process per worker (mpirun) and --policy sync",
-            problem.job.options.model);
+            "--model {}: {}: this run cannot be replayed, and repeated only by one process per worker (mpirun) "
+            "and --policy sync",
+            problem.job.options.model, state);
     }
 }
 
@@ -91,8 +91,7 @@ int train_over_mpi(RunOptions options, bool workers_given) {
     const auto session = open_mpi_session();
     const std::size_t workers = session->size() - 1;
     const SteadyClock clock;
-    // Two payloads per worker: one held, one arriving.
-    const auto transport = session->make_transport(clock, {.payloads_max = 2 * workers});
+    std::unique_ptr<MpiTransport> transport;
     const bool serves = session->rank() == 0;
     int status = 1;
     try {
@@ -102,6 +101,9 @@ int train_over_mpi(RunOptions options, bool workers_given) {
         }
         options.workers = workers;
         const Problem problem = make_problem(resolve(options));
+        // Two payloads per worker: one held, one arriving.
+        transport = session->make_transport(
+            clock, {.payload_bytes_max = problem.model->size() * sizeof(float), .payloads_max = 2 * workers});
         if (serves) {
             warn_of_surprises(problem);
             status = serve_recorded(problem, signals, session->library(),
@@ -111,6 +113,7 @@ int train_over_mpi(RunOptions options, bool workers_given) {
             status = 0;
         }
     } catch (const InputError& error) {
+        if (!transport) transport = session->make_transport(clock, {});
         // Mostly the same in every process, and rank 0, which then goes, has said it. What is wrong on one machine
         // alone is said there.
         const auto heard = serves ? std::nullopt : transport->receive(clock.now() + kPatience);
@@ -120,6 +123,7 @@ int train_over_mpi(RunOptions options, bool workers_given) {
         status = 2;
     } catch (const std::exception& error) {
         fmt::print(stderr, "lategrad: rank {}: {}\n", session->rank(), error.what());
+        if (!transport) transport = session->make_transport(clock, {});
     }
     transport->shutdown(clock.now() + kPatience);
     if (transport->faults() > 0) {

@@ -93,7 +93,16 @@ Problem make_problem(const Job& job) {
                                      *o.target_accuracy, o.data));
     }
     problem.parts = divide(*problem.data.train, job.partition, o.workers, o.seed);
-    problem.batches = batch_shares(o.batch_size, o.workers);
+    std::vector<std::size_t> sizes;
+    for (const auto& part : problem.parts) sizes.push_back(part.size());
+    problem.batches = batch_shares(o.batch_size, sizes);
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+        if (problem.batches[i] > sizes[i]) {
+            throw InputError(fmt::format("--batch-size {}: worker {} would take {} of the {} examples it holds; the "
+                                         "data has {} to train on",
+                                         o.batch_size, i, problem.batches[i], sizes[i], problem.data.train->size()));
+        }
+    }
     problem.run = RandomStream(o.seed, Purpose::model, {o.workers, o.batch_size, problem.model->size()})();
     if (o.eval_every == 0) {
         // Once in an epoch's worth of examples, and a few times in a run that is shorter.

@@ -51,8 +51,8 @@ TEST(Compare, PrintsATableAndKeepsTheRuns) {
 TEST(Compare, StopsEachAtTheSameTime) {
     const TempDir dir;
     const Ran ran = run_program({"compare", "--policies", "sync,reuse", "--data", write_blobs(dir).string(), "--model",
-                                 "logistic", "--batch-size", "64", "--time-limit", "200ms", "--quiet", "--json", "--out",
-                                 (dir / "compared").string()});
+                                 "logistic", "--batch-size", "64", "--time-limit", "200ms", "--quiet", "--json",
+                                 "--out", (dir / "compared").string()});
     ASSERT_EQ(ran.status, 0) << ran.err;
     for (const json& summary : json::parse(ran.out)) {
         EXPECT_EQ(summary["outcome"], "time limit");

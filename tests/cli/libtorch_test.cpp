@@ -1,5 +1,6 @@
 /// What needs libtorch in the test itself, in one file, because its headers take long to read: synchronous training is
-/// what a plain libtorch loop computes, and a network of the user's own replays.
+/// what a plain libtorch loop computes, ridge regression
+/// reaches its closed form, and a network of the user's own replays.
 #include "lategrad/torch/torch_headers.h"
 
 #include <gmock/gmock.h>
@@ -8,25 +9,34 @@
 #include <cmath>
 #include <cstring>
 
+#include <fmt/format.h>
+
 #include "cli/training.h"
 #include "lategrad/core/error.h"
 #include "lategrad/data/batcher.h"
+#include "lategrad/files/safetensors.h"
 #include "tests/cli/program.h"
 
 namespace lategrad {
 namespace {
 
 constexpr std::int64_t kFeatures = 40;
-constexpr std::size_t kBatch = 64;
 constexpr int kUpdates = 50;
 
-Problem problem_for(const std::filesystem::path& data, std::size_t workers, double lr, double momentum) {
+/// A batch and a number of examples that n workers share evenly, or not.
+struct Shape {
+    std::size_t workers;
+    std::size_t batch;
+    std::size_t examples;
+};
+
+Problem problem_for(const std::filesystem::path& data, const Shape& shape, double lr, double momentum) {
     RunOptions options;
     options.data = data.string();
     options.model = "mlp:30";
     options.policy = "sync";
-    options.workers = workers;
-    options.batch_size = kBatch;
+    options.workers = shape.workers;
+    options.batch_size = shape.batch;
     options.lr = lr;
     options.momentum = momentum;
     options.updates = kUpdates;
@@ -91,7 +101,8 @@ std::vector<float> loop_over_sub_batches(const Problem& problem) {
         std::vector<torch::Tensor> sum;
         for (std::size_t i = 0; i < draw.size(); ++i) {
             draw[i].draw(Step{step}, batch);
-            const double share = static_cast<double>(problem.batches[i]) / kBatch;
+            const double share =
+                static_cast<double>(problem.batches[i]) / static_cast<double>(problem.job.options.batch_size);
             const auto gradient = plain.gradient(batch);
             for (std::size_t p = 0; p < gradient.size(); ++p) {
                 if (i == 0) sum.push_back(gradient[p] * share);
@@ -138,14 +149,14 @@ std::vector<float> trained(const Problem& problem) {
     return result.parameters;
 }
 
-class SyncTwin : public testing::TestWithParam<std::size_t> {
+class SyncTwin : public testing::TestWithParam<Shape> {
   protected:
     void SetUp() override { at::set_num_threads(1); }
 };
 
 TEST_P(SyncTwin, IsBitEqualToALoopThatSumsTheSubBatchesInWorkerOrder) {
     const TempDir dir;
-    const auto data = write_blobs(dir);
+    const auto data = write_blobs(dir, GetParam().examples);
     for (const double lr : {0.01, 0.3, 3.0}) {
         for (const double momentum : {0.0, 0.9}) {
             const Problem problem = problem_for(data, GetParam(), lr, momentum);
@@ -160,7 +171,7 @@ TEST_P(SyncTwin, IsBitEqualToALoopThatSumsTheSubBatchesInWorkerOrder) {
 
 TEST_P(SyncTwin, IsWithin1e5OfWholeBatchSgd) {
     const TempDir dir;
-    const Problem problem = problem_for(write_blobs(dir), GetParam(), 0.01, 0);
+    const Problem problem = problem_for(write_blobs(dir, GetParam().examples), GetParam(), 0.01, 0);
     const auto ours = trained(problem);
     const auto plain = loop_over_whole_batches(problem);
     double difference = 0;
@@ -172,7 +183,61 @@ TEST_P(SyncTwin, IsWithin1e5OfWholeBatchSgd) {
     EXPECT_LE(std::sqrt(difference / norm), 1e-5);
 }
 
-INSTANTIATE_TEST_SUITE_P(Workers, SyncTwin, testing::Values(1, 2, 4, 8), testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(Workers, SyncTwin,
+                         testing::Values(Shape{1, 64, 400}, Shape{2, 64, 400}, Shape{4, 64, 400}, Shape{8, 64, 400},
+                                         Shape{7, 61, 403}), // nothing divides, no share is a power of two
+                         [](const auto& info) { return std::to_string(info.param.workers); });
+
+/// Ridge regression on 40 rows, and its closed form (XᵀX + η·I)⁻¹·Xᵀy.
+class RidgeRegression : public testing::Test {
+  protected:
+    static constexpr std::int64_t kRows = 40, kWidth = 3;
+    static constexpr double kEta = 0.5;
+
+    RidgeRegression() {
+        torch::manual_seed(5);
+        const auto x = torch::rand({kRows, kWidth}) * 2 - 1;
+        const auto y = x.matmul(torch::tensor({1.0f, -2.0f, 0.5f})) + 0.3 * torch::randn({kRows});
+        const auto view = [](const char* name, const torch::Tensor& tensor) {
+            const float* values = tensor.data_ptr<float>();
+            return TensorView{name, tensor.sizes().vec(), {values, static_cast<std::size_t>(tensor.numel())}};
+        };
+        const std::vector<TensorView> tensors = {view("x", x), view("y", y), view("x_test", x), view("y_test", y)};
+        write_safetensors(dir_ / "rows.safetensors", tensors, {});
+        const auto xd = x.to(torch::kDouble);
+        minimiser_ = torch::linalg_solve(xd.t().matmul(xd) + kEta * torch::eye(kWidth, torch::kDouble),
+                                         xd.t().matmul(y.to(torch::kDouble)));
+    }
+
+    /// The distance of what the program's own parts train from the closed form.
+    double distance(const std::string& policy, const std::string& partition, std::size_t workers, std::size_t batch) {
+        RunOptions options;
+        options.model = fmt::format("ridge:{}", kEta);
+        options.data = (dir_ / "rows.safetensors").string();
+        options.policy = policy;
+        options.partition = partition;
+        options.workers = workers;
+        options.batch_size = batch;
+        options.lr = 0.2;
+        options.updates = 400;
+        const auto trained = train_in_threads(make_problem(resolve(options)), {}).parameters;
+        return (torch::tensor(trained).to(torch::kDouble) - minimiser_).norm().item<double>();
+    }
+
+    TempDir dir_;
+    torch::Tensor minimiser_;
+};
+
+TEST_F(RidgeRegression, SyncReachesTheClosedFormOverUnevenPartsToo) {
+    EXPECT_LT(distance("sync", "contiguous", 4, kRows), 1e-5);
+    EXPECT_LT(distance("sync", "contiguous", 3, kRows), 1e-5); // parts and shares of 13, 13 and 14
+}
+
+TEST_F(RidgeRegression, EveryPolicyReachesItWhenEachWorkerHoldsAllRows) {
+    for (const char* policy : {"sync", "backup", "reuse", "kasync", "async", "ssp:2"}) {
+        EXPECT_LT(distance(policy, "shared", 4, 4 * kRows), 1e-5) << policy;
+    }
+}
 
 TEST(Replay, ReproducesANetworkWithBatchNorm) {
     const TempDir dir;

@@ -57,6 +57,12 @@ TEST(Mpi, WrongInputIsSaidOnce) {
     EXPECT_FALSE(std::filesystem::exists(dir / "run"));
 }
 
+TEST(Mpi, TheOtherCommandsRunByThemselves) {
+    const Ran ran = run_program({"compare"}, mpirun(3));
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr("compare: runs in one process"));
+}
+
 TEST(Mpi, WhatOnlyTheServerFindsWrongEndsAllOfThem) {
     const TempDir dir;
     std::filesystem::create_directory(dir / "run");

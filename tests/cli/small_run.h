@@ -10,7 +10,8 @@
 namespace lategrad {
 
 /// A run of a linear model on small data, to `dir`/`name`.
-inline std::vector<std::string> small_run(const TempDir& dir, const std::string& name, std::vector<std::string> more = {}) {
+inline std::vector<std::string> small_run(const TempDir& dir, const std::string& name,
+                                          std::vector<std::string> more = {}) {
     std::vector<std::string> arguments = {"train",
                                           "--data",
                                           write_blobs(dir).string(),

@@ -42,7 +42,7 @@ TEST(WrongInput, OptionValues) {
     train({"--normalize", "none"}, "--normalize none: expected workers, quorum or weights");
     train({"--optimizer", "lion"}, "lion");
     train({"--lr", "0"}, "--lr 0");
-    train({"--lr", "fast"}, "--lr");
+    train({"--lr", "fast"}, "--lr: fast: expected a number");
     train({"--momentum", "1.5"}, "momentum");
     train({"--lr-schedule", "cosine", "--time-limit", "1"}, "--lr-schedule cosine: needs an end");
     train({"--codec", "zip"}, "--codec zip");
@@ -51,18 +51,32 @@ TEST(WrongInput, OptionValues) {
     train({"--partition", "random"}, "--partition random");
     train({"--workers", "4", "--wait-for", "5"}, "--wait-for 5: there are only 4 workers");
     train({"--workers", "0"}, "--workers 0");
+    train({"--workers", "-1"}, "--workers: -1: expected a whole number");
+    train({"--wait-for", "two"}, "--wait-for: two: expected a whole number");
+    train({"--seed", "99999999999999999999"},
+          "--seed: 99999999999999999999: expected a whole number, 0 or more and below");
+    train({"--threads", "100000"}, "--threads 100000: expected 1 to");
+    train({"--batch-size", "1000000", "--workers", "2"},
+          "--batch-size 1000000: worker 0 would take 500000 of the 30000");
+    train({"--optimizer", "adam", "--momentum", "0.9"}, "--momentum 0.9: only for --optimizer sgd");
     train({"--workers", "8", "--batch-size", "4"}, "--batch-size 4: smaller than the 8 workers");
     train({"--cancel-late"}, "--cancel-late goes with --policy backup");
     train({"--device", "tpu"}, "--device tpu");
     train({"--time-limit", "soon"}, "--time-limit");
-    train({"--updates", "-3"}, "--updates");
-    train({"--epochs", "nan"}, "--epochs");
-    train({"--target-accuracy", "85"}, "--target-accuracy");
+    train({"--updates", "-3"}, "--updates: -3: expected a whole number");
+    train({"--epochs", "nan"}, "--epochs: nan: expected a number");
+    train({"--epochs", "0"}, "--epochs 0: expected a number above 0");
+    train({"--target-accuracy", "85"}, "--target-accuracy 85: expected a share");
     train({"--colour", "red"}, "--colour");
-    expect_refused({"trian"}, "trian");
+    expect_refused({"trian"}, "trian: there is no such command");
+    expect_refused({"--verbos"}, "--verbos: there is no such option");
+    train({"--wokers", "3"}, "--wokers: there is no such option");
     expect_refused({}, "subcommand");
     expect_refused({"compare", "--policies", "reuse@none"}, "--policies reuse@none");
     expect_refused({"compare", "--target-accuracy", "0.9"}, "--target-accuracy");
+    expect_refused({"compare", "--updates", "9"}, "--updates");
+    expect_refused({"compare", "--policy", "sync"}, "--policies sync,backup,reuse");
+    expect_refused({"compare", "--policies", "reuse,async@4"}, "--policies async@4: async has no quorum");
 }
 
 TEST(WrongInput, ConfigFile) {
@@ -74,6 +88,8 @@ TEST(WrongInput, ConfigFile) {
     config("lr = \n", "c.toml:1");
     config("workers = [1, 2]\n", "c.toml:1: workers: expected");
     config("quiet = \"yes\"\n", "c.toml:1: quiet: expected true or false");
+    dir.write("config.toml", "workers = \"four\"\n"); // a folder stands for the config.toml in it
+    expect_refused({"train", "--config", dir.path().string()}, "--workers: four: expected a whole number");
     config("lr = true\n", "c.toml:1: lr: expected a value");
     expect_refused({"train", "--config", (dir / "absent.toml").string()}, "absent.toml");
 }
@@ -91,11 +107,11 @@ TEST(WrongInput, DataFiles) {
     data("mnist", "train-images-idx3-ubyte");
     dir.write("train-images-idx3-ubyte", "this is no IDX file");
     dir.write("train-labels-idx1-ubyte", idx_file({2}, bytes_of({1, 2})));
-    data("mnist", "train-images-idx3-ubyte");
+    data("mnist", "train-images-idx3-ubyte: offset 0: not an IDX file");
     dir.write("train-images-idx3-ubyte", idx_file({2, 2, 2}, bytes_of({1, 2, 3})));
-    data("mnist", "train-images-idx3-ubyte");
+    data("mnist", "train-images-idx3-ubyte: truncated");
     dir.write("train-images-idx3-ubyte", idx_file({3, 1, 1}, bytes_of({1, 2, 3})));
-    data("mnist", "2"); // three images, two labels
+    data("mnist", "holds 3 images");
     dir.write("train-images-idx3-ubyte", idx_file({2, 1, 1}, bytes_of({1, 2})));
     dir.write("train-labels-idx1-ubyte", idx_file({2}, bytes_of({1, 11})));
     data("mnist", "label 11");
@@ -123,6 +139,11 @@ TEST(WrongInput, AFolderThatHoldsARunStaysAsItIs) {
     expect_refused({"evaluate", out, "--model", "mlp:7"}, "weights.safetensors");
     expect_refused({"evaluate", (dir / "nowhere").string()}, "nowhere");
     expect_refused({"inspect", (dir / "nowhere").string()}, "nowhere");
+    expect_refused({"inspect", std::string(300, 'x')}, "File name too long");
+    expect_refused({"inspect", (dir / "run/config.toml").string()}, "not a safetensors file");
+    std::filesystem::rename(dir / "run/weights.safetensors", dir / "alone.safetensors");
+    expect_refused({"evaluate", out}, "the run did not end");
+    expect_refused({"replay", out}, "the run did not end");
     expect_refused({"replay", dir.path().string()}, dir.path().string());
 }
 
