@@ -16,7 +16,8 @@ class Medians final : public benchmark::BenchmarkReporter {
     void ReportRuns(const std::vector<Run>& runs) override {
         for (const Run& run : runs) {
             if (run.aggregate_name != "median") continue;
-            for (const auto& [counter, value] : run.counters) medians_[run.run_name.function_name][counter] = value.value;
+            for (const auto& [counter, value] : run.counters)
+                medians_[run.run_name.function_name][counter] = value.value;
         }
     }
 
