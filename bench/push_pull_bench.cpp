@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <thread>
@@ -22,7 +23,7 @@
 namespace lategrad {
 namespace {
 
-constexpr int kRepetitions = 7;
+constexpr int kRepetitions = 15;
 constexpr Duration kPatience = std::chrono::seconds(10);
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
@@ -48,21 +49,30 @@ struct Parts {
     }
 };
 
-/// Seconds for a push and a pull: bytes to rank 0, bytes back.
-double raw(std::size_t rank, Buffer& buffer, int rounds) {
-    const auto exchange = [&](bool send) {
+/// Seconds for a push and a pull: a gradient to rank 0, parameters back, each with memory of its own on either side.
+/// Between them, untimed, rank 0 writes as much other memory as an update does, so that both find the caches alike.
+double raw(Parts& parts, std::size_t rank, int rounds) {
+    Buffer gradient = parts.zeros();
+    Buffer parameters = parts.zeros();
+    std::array others = {parts.zeros(), parts.zeros(), parts.zeros()};
+    const auto exchange = [&](Buffer& buffer, bool send) {
         const int count = static_cast<int>(buffer.bytes());
         const int other = rank == 0 ? 1 : 0;
         if (send) MPI_Send(buffer.data(), count, MPI_BYTE, other, 0, MPI_COMM_WORLD);
         else MPI_Recv(buffer.data(), count, MPI_BYTE, other, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     };
-    std::chrono::steady_clock::time_point begin;
+    double sum = 0;
     for (int i = -2; i < rounds; ++i) {
-        if (i == 0) begin = std::chrono::steady_clock::now();
-        exchange(rank == 1);
-        exchange(rank == 0);
+        if (rank == 0) {
+            for (Buffer& other : others) std::memset(other.data(), i, other.bytes());
+        }
+        MPI_Barrier(MPI_COMM_WORLD);
+        const auto begin = std::chrono::steady_clock::now();
+        exchange(gradient, rank == 1);
+        exchange(parameters, rank == 0);
+        if (i >= 0) sum += seconds_since(begin);
     }
-    return seconds_since(begin) / rounds;
+    return sum / rounds;
 }
 
 /// Seconds for one update of one gradient, in place.
@@ -133,9 +143,8 @@ void work(Parts& parts, MpiSession& session) {
 
 /// Both ranks come through here equally often, in step: the numbers of iterations and repetitions are given.
 void measure(benchmark::State& state, MpiSession& session, Parts& parts, int rounds) {
-    Buffer buffer = parts.zeros();
     for (auto _ : state) {
-        const double raw_seconds = raw(session.rank(), buffer, rounds);
+        const double raw_seconds = raw(parts, session.rank(), rounds);
         if (session.rank() != 0) {
             work(parts, session);
             state.SetIterationTime(raw_seconds);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes a network of your own for `lategrad train --model net.pt`.
 
+    apt-get install python3-torch       # what a newer PyTorch saves may hold operators that libtorch 1.13 does not know
     /usr/bin/python3 examples/net.py [net.pt]
 
 Any module that torch.jit.script takes will do: float32 parameters, none of them shared; a batch of images
