@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <optional>
 #include <vector>
 
@@ -150,7 +151,7 @@ StraggleModel StraggleModel::parse(std::string_view spec, std::uint64_t seed) {
 }
 
 std::size_t StraggleModel::workers_min() const {
-    return trace_.empty() ? slow_count_ : std::size_t{trace_.rbegin()->first.first} + 1;
+    return trace_.empty() ? slow_count_ : std::prev(trace_.end())->first.first + std::size_t{1};
 }
 
 Duration StraggleModel::delay(WorkerId worker, Step step, std::size_t workers, Duration compute) const {
