@@ -168,8 +168,7 @@ int compare(const std::vector<std::string>& policies, RunOptions options, bool p
         runs.push_back({label, summary, std::move(evaluations)});
         if (trained.outcome == Outcome::diverged) spdlog::warn("{} diverged; try a smaller --lr", label);
         if (trained.failure) std::rethrow_exception(trained.failure);
-        all_ended = all_ended && (trained.outcome == Outcome::updates || trained.outcome == Outcome::epochs ||
-                                  trained.outcome == Outcome::time_limit);
+        all_ended = all_ended && reached_end(trained.outcome);
     }
 
     const bool whole = all_ended && runs.size() == jobs.size();

@@ -30,16 +30,10 @@ struct EvaluateOptions {
 int evaluate(const EvaluateOptions& given) {
     const std::filesystem::path path = given.path;
     const bool folder = std::filesystem::is_directory(path);
-    const auto weights = folder ? path / "weights.safetensors" : path;
+    const auto weights = folder ? weights_of_run(path) : path;
     // What the weights belong to: the folder's options, or those of the command line over the defaults.
     RunOptions options;
     const auto config = (folder ? path : path.parent_path()) / "config.toml";
-    if (folder) {
-        require_run_folder(path);
-        if (!std::filesystem::exists(weights)) {
-            throw InputError(fmt::format("{}: the run did not end: it has no weights.safetensors", path.string()));
-        }
-    }
     if (std::filesystem::exists(config)) {
         options = options_from_toml(config);
     } else {
@@ -47,7 +41,10 @@ int evaluate(const EvaluateOptions& given) {
         if (const auto model = metadata.find("model"); model != metadata.end()) options.model = model->second;
     }
     if (!given.model.empty()) options.model = given.model;
-    if (!given.data.empty()) options.data = given.data;
+    if (!given.data.empty()) {
+        options.data = given.data;
+        options.data_dir.clear(); // that of the run's own data
+    }
     if (!given.data_dir.empty()) {
         options.data_dir = given.data_dir;
         if (given.data.empty() && !has_a_folder(options.data)) options.data.clear();
@@ -61,14 +58,13 @@ int evaluate(const EvaluateOptions& given) {
     const auto parameters = load_weights(weights, *model);
     TorchEvaluator evaluator(spec, *data.train, given.threads);
     const auto score = evaluator.evaluate(parameters, *data.test);
-    const std::string accuracy = score.accuracy ? fmt::format("{:.4f}", *score.accuracy) : "null";
     if (given.json) {
         fmt::print("{{\"loss\": {}, \"accuracy\": {}, \"examples\": {}}}\n",
                    std::isfinite(score.loss) ? fmt::format("{}", score.loss) : "null",
                    score.accuracy ? fmt::format("{}", *score.accuracy) : "null", data.test->size());
     } else {
         fmt::print("{} on {} ({} test examples): ", weights.string(), data.name, data.test->size());
-        if (score.accuracy) fmt::print("accuracy {}, ", accuracy);
+        if (score.accuracy) fmt::print("accuracy {:.4f}, ", *score.accuracy);
         fmt::print("loss {:.4f}\n", score.loss);
     }
     return 0;

@@ -134,7 +134,7 @@ void add_run_options(CLI::App& command, RunOptions& o) {
 
     constexpr const char* kRun = "Run";
     add(kRun, "--eval-every", o.eval_every,
-        "updates between evaluations; default once an epoch, or five times in a shorter run")
+        "updates between evaluations; default about once an epoch, and five times in a run with less of them")
         ->type_name("UPDATES");
     add(kRun, "--threads", o.threads, "libtorch's intra-op threads per worker");
     add(kRun, "--device", o.device, "cpu");
@@ -278,9 +278,9 @@ Job resolve(const RunOptions& given) {
     if (o.wait_for == 0) o.wait_for = (3 * o.workers + 3) / 4;
     require(o.wait_for <= o.workers,
             fmt::format("--wait-for {}: there are only {} workers (--workers)", o.wait_for, o.workers));
-    require(o.batch_size >= o.workers,
-            fmt::format("--batch-size {}: smaller than the {} workers, who take an equal share each", o.batch_size,
-                        o.workers));
+    require(
+        o.batch_size >= o.workers,
+        fmt::format("--batch-size {}: smaller than the {} workers, who take a share each", o.batch_size, o.workers));
     require(o.batch_size <= std::numeric_limits<std::uint32_t>::max(), "--batch-size: too large");
     require(o.lr > 0, fmt::format("--lr {}: expected a number above 0", o.lr));
     require(o.threads >= 1 && o.threads <= kThreadsMax,

@@ -25,7 +25,8 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, st
                                        .epochs = job.options.epochs,
                                        .epoch_examples = problem.data.train->size(),
                                        .time_limit = job.time_limit,
-                                       .target_accuracy = job.options.target_accuracy});
+                                       .target_accuracy = job.options.target_accuracy,
+                                       .eval_every = job.options.eval_every});
     }
 }
 

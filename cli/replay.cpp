@@ -166,11 +166,7 @@ int replay(const std::string& path, bool quiet) {
         throw InputError(fmt::format("{}/events.jsonl: has {} updates, but the run made {}", path, updates.size(),
                                      run.summary->updates));
     }
-    const auto weights = std::filesystem::path(path) / "weights.safetensors";
-    if (!std::filesystem::exists(weights)) {
-        throw InputError(fmt::format("{}: the run did not end: it has no weights.safetensors to compare with", path));
-    }
-    const auto recorded = load_weights(weights, *problem.model);
+    const auto recorded = load_weights(weights_of_run(path), *problem.model);
 
     const bool terminal = !quiet && is_terminal(stderr);
     Replay again(problem, updates);

@@ -26,20 +26,6 @@ namespace {
 constexpr Duration kPatience = std::chrono::seconds(5);
 constexpr Duration kLaunchersMatter = std::chrono::hours(24);
 
-int exit_status(Outcome outcome) {
-    switch (outcome) {
-    case Outcome::updates:
-    case Outcome::epochs:
-    case Outcome::time_limit:
-    case Outcome::target_accuracy: return 0;
-    case Outcome::running:
-    case Outcome::interrupted:
-    case Outcome::no_workers:
-    case Outcome::diverged: break;
-    }
-    return 1;
-}
-
 void warn_of_surprises(const Problem& problem) {
     if (reference_blas()) {
         spdlog::warn(
@@ -69,13 +55,15 @@ int serve_recorded(const Problem& problem, Signals& signals, const std::string& 
     if (o.json) fmt::print("{}\n", to_json(summary));
     else if (!o.quiet) fmt::print("{}", human_summary(summary, recorder.path()));
     if (trained.outcome == Outcome::diverged) {
-        spdlog::error("the run diverged: one gradient after the other held a NaN or an infinity; try a smaller --lr");
+        spdlog::error(
+            "the run diverged: one gradient after the other held a NaN or an infinity; try a smaller --lr, or "
+            "see by lategrad inspect whether they all came from one worker");
     }
     if (recorder.damaged())
         spdlog::warn("{}: its events are not all recorded; it cannot be replayed", recorder.path().string());
     if (trained.outcome == Outcome::no_workers) spdlog::error("the run ended early: no worker was left");
     if (trained.failure) std::rethrow_exception(trained.failure);
-    return exit_status(trained.outcome);
+    return reached_end(trained.outcome) ? 0 : 1;
 }
 
 int train_here(const RunOptions& options) {
@@ -126,9 +114,8 @@ int train_over_mpi(RunOptions options, bool workers_given) {
         if (!transport) transport = session->make_transport(clock, {});
     }
     transport->shutdown(clock.now() + kPatience);
-    if (transport->faults() > 0) {
-        spdlog::warn("rank {}: {} links were given up for what came over them, or because MPI failed on them",
-                     session->rank(), transport->faults());
+    for (const std::string& fault : transport->faults()) {
+        spdlog::warn("rank {}: gave up the link to {}", session->rank(), fault);
     }
     std::fflush(nullptr);
     // Workers wait for as long as rank 0 evaluates and writes; should it die, the launcher ends them.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <numeric>
 #include <span>
@@ -62,6 +63,20 @@ std::uint64_t hash_of(const Model& model) {
     return payload_checksum(std::as_bytes(std::span(initial)));
 }
 
+/// About once in an epoch's worth of examples, and five times in a run that is shorter.
+std::uint64_t default_eval_every(const Problem& problem) {
+    const RunOptions& o = problem.job.options;
+    const std::string& policy = problem.job.policy.kind;
+    // An update applies those that close it; reuse also applies those that come late, and so everything.
+    const bool all = policy == "sync" || policy == "reuse";
+    const double share = all ? 1 : static_cast<double>(problem.job.policy.wait_for) / static_cast<double>(o.workers);
+    const double epoch = static_cast<double>(problem.data.train->size()) / (static_cast<double>(o.batch_size) * share);
+    double every = epoch;
+    if (o.updates) every = std::min(every, static_cast<double>(*o.updates) / 5);
+    if (o.epochs) every = std::min(every, *o.epochs * epoch / 5);
+    return static_cast<std::uint64_t>(std::max(every, 1.0));
+}
+
 /// Lets others ask for the end of the run for as long as there is somebody to ask.
 class StopAsked {
   public:
@@ -104,11 +119,7 @@ Problem make_problem(const Job& job) {
         }
     }
     problem.run = RandomStream(o.seed, Purpose::model, {o.workers, o.batch_size, problem.model->size()})();
-    if (o.eval_every == 0) {
-        // Once in an epoch's worth of examples, and a few times in a run that is shorter.
-        o.eval_every = std::max<std::size_t>(1, problem.data.train->size() / o.batch_size);
-        if (o.updates) o.eval_every = std::min(o.eval_every, std::max<std::uint64_t>(1, *o.updates / 5));
-    }
+    if (o.eval_every == 0) o.eval_every = default_eval_every(problem);
     return problem;
 }
 

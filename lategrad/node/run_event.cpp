@@ -18,4 +18,9 @@ std::string_view to_string(Outcome outcome) {
     CHECK(false && "unknown outcome");
 }
 
+bool reached_end(Outcome outcome) {
+    return outcome == Outcome::updates || outcome == Outcome::epochs || outcome == Outcome::time_limit ||
+           outcome == Outcome::target_accuracy;
+}
+
 } // namespace lategrad

@@ -81,6 +81,8 @@ enum class Outcome : std::uint8_t {
     diverged
 };
 std::string_view to_string(Outcome outcome);
+/// True for the ends that were asked for in the options.
+bool reached_end(Outcome outcome);
 
 struct EndEvent {
     Outcome outcome;

@@ -17,7 +17,7 @@ class Backup final : public Policy {
     void on_arrived(const GradientArrived& gradient, Decision& out) override {
         if (!fresh(gradient)) {
             out.drop(Reason::late);
-            on_dropped(gradient.worker, out);
+            on_dropped(gradient.worker, gradient.base, out);
             return;
         }
         accept(gradient, out);
@@ -25,9 +25,9 @@ class Backup final : public Policy {
         close_if_quorum(out);
     }
 
-    void on_dropped(WorkerId worker, Decision& out) override {
+    void on_dropped(WorkerId worker, Version base, Decision& out) override {
         // With --cancel-late its next gradient was started when it became late; this one crossed the cancellation.
-        const bool crossed = options().cancel_late && (out.reason == Reason::late || out.reason == Reason::too_stale);
+        const bool crossed = options().cancel_late && base < version();
         if (!crossed) out.send.push_back(worker);
     }
 

@@ -77,18 +77,22 @@ void Policy::step(const PolicyEvent& event, Time /*now*/, Decision& out) {
                        // is applied.
                        if (options_.staleness_max && version_ - gradient.base > *options_.staleness_max) {
                            out.drop(Reason::too_stale);
-                           on_dropped(gradient.worker, out);
+                           on_dropped(gradient.worker, gradient.base, out);
                        } else {
                            on_arrived(gradient, out);
                        }
                    },
                    [&](const GradientRejected& rejected) {
-                       CHECK(is_active(rejected.worker));
+                       CHECK(is_active(rejected.worker) && rejected.base <= version_);
                        out.drop(rejected.reason);
-                       on_dropped(rejected.worker, out);
+                       on_dropped(rejected.worker, rejected.base, out);
                    },
                },
                event);
+}
+
+void Policy::on_dropped(WorkerId worker, Version /*base*/, Decision& out) {
+    out.send.push_back(worker);
 }
 
 void Policy::accept(const GradientArrived& gradient, Decision& out) {

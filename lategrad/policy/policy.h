@@ -59,6 +59,7 @@ struct GradientArrived {
 /// A gradient arrived that must not be used; the policy only decides how its worker goes on.
 struct GradientRejected {
     WorkerId worker;
+    Version base;
     Reason reason;
 };
 
@@ -126,9 +127,9 @@ class Policy {
     virtual void on_joined(WorkerId worker, Decision& out) { out.send.push_back(worker); }
     virtual void on_left(WorkerId worker, Decision& out) = 0;
     virtual void on_arrived(const GradientArrived& gradient, Decision& out) = 0;
-    /// The worker's gradient was dropped before on_arrived saw it; by default it is sent the current parameters at
-    /// once.
-    virtual void on_dropped(WorkerId worker, Decision& out) { out.send.push_back(worker); }
+    /// The worker's gradient on `base` was dropped before on_arrived saw it; by default it is sent the current
+    /// parameters at once.
+    virtual void on_dropped(WorkerId worker, Version base, Decision& out);
 
     bool fresh(const GradientArrived& gradient) const { return gradient.base == version_; }
     /// k, or all that are alive where these are fewer. Zero when nobody is.

@@ -30,11 +30,11 @@ class Ssp final : public Policy {
     void on_arrived(const GradientArrived& gradient, Decision& out) override {
         accept(gradient, out);
         close(Closers::all, out);
-        on_dropped(gradient.worker, out);
+        on_dropped(gradient.worker, gradient.base, out);
     }
 
     /// Applied or dropped, the worker has made its step: it goes on when the slowest allows.
-    void on_dropped(WorkerId worker, Decision& out) override {
+    void on_dropped(WorkerId worker, Version /*base*/, Decision& out) override {
         const std::uint64_t slowest = living_.begin()->first;
         leave_clock(clocks_[worker.value()]);
         ++living_[++clocks_[worker.value()]];

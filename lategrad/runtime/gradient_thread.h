@@ -26,7 +26,7 @@ class GradientThread {
     /// The gradient being computed is not wanted any more: the sleep of a straggler ends at once, a computation under
     /// way is finished.
     void cancel();
-    /// What went wrong in a computation; its ComputeDone is then cancelled and carries nothing. Empty: nothing did.
+    /// What went wrong in a computation; its ComputeDone has then `failed`. Empty: nothing did.
     std::exception_ptr failure() const;
 
   private:

@@ -21,7 +21,9 @@ void NodeLoop::run() {
         auto incoming = transport_.receive(wake_at_);
         flush();
         if (incoming) {
+            // A node that is done hears no more of its peers.
             if (auto* received = std::get_if<Received>(&*incoming)) {
+                if (done_) continue;
                 MessageArrived arrived{.peer = received->peer, .message = std::move(received->message)};
                 if (arrived.message.type == MessageType::push && hands_.validate) {
                     arrived.defect = hands_.validate(arrived.message);
@@ -30,7 +32,7 @@ void NodeLoop::run() {
             } else {
                 const Peer gone = std::get<PeerGone>(*incoming).peer;
                 std::erase_if(outbox_, [&](const Send& send) { return send.to == gone; });
-                handle(PeerLeft{gone});
+                if (!done_) handle(PeerLeft{gone});
             }
         }
         posted_.clear();
@@ -66,10 +68,11 @@ void NodeLoop::hand_over(Send&& send) {
     const bool queued =
         std::any_of(outbox_.begin(), outbox_.end(), [&](const Send& waiting) { return waiting.to == send.to; });
     if (!queued && transport_.try_send(send.to, send.message) != SendStatus::busy) return;
-    if (send.message.type == MessageType::parameters) {
-        // One slot for a slow receiver: the latest version wins.
+    if (send.message.type != MessageType::push) {
+        // One slot for a slow receiver: the latest version wins, and one word to stop is enough. Pushes are bounded by
+        // the buffers that gradients are computed in.
         std::erase_if(outbox_, [&](const Send& waiting) {
-            return waiting.to == send.to && waiting.message.type == MessageType::parameters;
+            return waiting.to == send.to && waiting.message.type == send.message.type;
         });
     }
     outbox_.push_back(std::move(send));

@@ -48,7 +48,7 @@ class NodeLoop {
     NodeHands hands_;
     Effects effects_;
     std::vector<Event> posted_;
-    std::deque<Send> outbox_; ///< refused as busy; at most one `parameters` per peer
+    std::deque<Send> outbox_; ///< refused as busy; of each type but `push` one per peer
     bool done_ = false;
     Time wake_at_ = kNever;
 };

@@ -35,7 +35,7 @@ void Server::handle(const Event& event, Time now, Effects& out) {
     else if (std::holds_alternative<StopRequested>(event)) end(Outcome::interrupted, now, out);
 
     if (options_.time_limit && state_ == State::running) {
-        const Time limit = began_at_ + *options_.time_limit;
+        const Time limit = *began_at_ + *options_.time_limit;
         if (now >= limit) end(Outcome::time_limit, now, out);
         else out.wake_at = limit;
     }
@@ -69,8 +69,11 @@ void Server::on_message(const MessageArrived& arrived, Time now, Effects& out) {
 
 void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
     const WorkerId worker = arrived.message.worker;
-    const bool known = worker_at(arrived.peer).has_value();
-    if (known || worker.value() >= members_.size() || members_[worker.value()].here || arrived.message.examples == 0 ||
+    if (worker_at(arrived.peer)) {
+        ledger_.count_stray(); // it has said so before
+        return;
+    }
+    if (worker.value() >= members_.size() || members_[worker.value()].here || arrived.message.examples == 0 ||
         arrived.message.elements != options_.size || arrived.message.run != options_.run ||
         state_ != State::gathering) {
         ledger_.count_stray();
@@ -125,7 +128,7 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
     }
     decision_.clear();
     if (push.defect != Reason::none) {
-        policy_->step(GradientRejected{worker, push.defect}, now, decision_);
+        policy_->step(GradientRejected{worker, message.version, push.defect}, now, decision_);
     } else {
         policy_->step(GradientArrived{worker, message.step, message.version}, now, decision_);
     }
@@ -149,7 +152,7 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
     else send_parameters(now, out);
 }
 
-/// True when, since the last usable gradient, whoever can still push has pushed two that were not, NaNs or infinities:
+/// True when, since the last usable gradient, whoever can still push has pushed two that were not (NaNs, infinities):
 /// the parameters themselves are no longer any good, or the others wait for a machine that will never deliver. A broken
 /// machine that the others can do without does not come to that.
 bool Server::hopeless(WorkerId worker, bool usable) {

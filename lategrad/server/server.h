@@ -34,7 +34,7 @@ struct ServerOptions {
 
 /// A pure state machine (node.h). The times of its events and evaluations count from when all workers were there. While
 /// an update is being carried out, what arrives waits in order and is decided on afterwards, so that updates never
-/// queue: at most one push per worker and its departure can wait.
+/// queue. What waits is bounded: the push of each open assignment once, and each worker's departure.
 class Server final : public Node {
   public:
     /// `initial` is version 0. `versions` lends memory for published ones: those still being sent, one being written.
@@ -49,8 +49,8 @@ class Server final : public Node {
     /// Parameters of version(). REQUIRES: no update under way.
     const Buffer& parameters() const { return parameters_; }
     Outcome outcome() const { return outcome_; }
-    /// From when all workers were there to the end.
-    Duration lasted() const { return ended_at_ == kNever ? Duration::zero() : ended_at_ - began_at_; }
+    /// From when all workers were there to the end; zero where they never were.
+    Duration lasted() const { return ended_at_ == kNever ? Duration::zero() : since_begin(ended_at_) - Time{}; }
     std::uint64_t examples_applied() const { return examples_applied_; }
     std::uint64_t bytes_received() const { return bytes_received_; } ///< headers and payloads
     std::uint64_t bytes_sent() const { return bytes_sent_; }
@@ -93,7 +93,7 @@ class Server final : public Node {
     void finish(Time now, Effects& out);
     void send(Peer to, Message message, Effects& out);
     double learning_rate() const;
-    Time since_begin(Time now) const { return Time{now - began_at_}; }
+    Time since_begin(Time now) const { return began_at_ ? Time{now - *began_at_} : Time{}; }
     std::optional<WorkerId> worker_at(Peer peer) const;
 
     ServerOptions options_;
@@ -119,7 +119,7 @@ class Server final : public Node {
     std::uint64_t examples_applied_ = 0;
     bool any_unusable_ = false; ///< some member's `unusable` is above 0
     std::uint64_t bytes_received_ = 0, bytes_sent_ = 0;
-    Time began_at_{};
+    std::optional<Time> began_at_;
     Time ended_at_ = kNever;
 };
 

@@ -20,6 +20,7 @@ struct ProgressGoal {
     std::uint64_t epoch_examples = 0; ///< REQUIRES: > 0 with epochs
     std::optional<Duration> time_limit;
     std::optional<double> target_accuracy;
+    std::uint64_t eval_every = 1; ///< versions between those that are evaluated
 };
 
 /// On a terminal one line, redrawn; elsewhere one line per evaluation. Reads no clock: time is the events'.
@@ -65,7 +66,7 @@ class Progress {
     std::uint64_t examples_applied_ = 0;
     std::uint64_t late_applied_ = 0;
     std::optional<Evaluation> evaluation_;
-    std::map<Version, Facts> facts_; ///< where lines are printed: of the versions not evaluated yet
+    std::map<Version, Facts> facts_; ///< where lines are printed: of the versions still to be evaluated
 };
 
 /// True where `out` is a terminal.

@@ -93,6 +93,8 @@ struct RecordedRun {
 
 /// Throws InputError where `path` is no run folder, naming the runs in it where it is one of `compare`.
 void require_run_folder(const std::filesystem::path& path);
+/// The weights file in a run folder. Throws InputError where it is no run folder, or the run did not end.
+std::filesystem::path weights_of_run(const std::filesystem::path& path);
 
 /// Throws InputError naming file and line.
 RecordedRun read_run(const std::filesystem::path& path);

@@ -95,6 +95,14 @@ void require_run_folder(const Path& path) {
                                                 fmt::join(runs, ", ")));
 }
 
+Path weights_of_run(const Path& path) {
+    require_run_folder(path);
+    Path weights = path / "weights.safetensors";
+    std::error_code error;
+    if (std::filesystem::exists(weights, error)) return weights;
+    throw InputError(fmt::format("{}: the run did not end: it has no weights.safetensors", path.string()));
+}
+
 RecordedRun read_run(const Path& path) {
     require_run_folder(path);
     RecordedRun run;

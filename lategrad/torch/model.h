@@ -14,9 +14,8 @@
 namespace lategrad {
 
 /// What `--model` says:
-/// - `lenet`: conv 20@5×5, max pool 2, ReLU, conv 50@5×5, max pool 2, ReLU, linear 500, ReLU, linear to the outputs
-/// (the
-///   network of LeCun et al. 1998 as Caffe has it). Images of 16×16 and more.
+/// - `lenet`: conv 20@5×5, max pool 2, ReLU, conv 50@5×5, max pool 2, ReLU, linear 500, ReLU, linear to the outputs,
+///   the network of LeCun et al. 1998 as Caffe has it. Images of 16×16 and more.
 /// - `mlp:H1,H2,…`: linear layers of these widths with ReLU between them; `mlp` is `mlp:800,500`.
 /// - `logistic`: one linear layer.
 /// - `ridge:ETA`: one linear layer without bias, starting at 0, on (1/m)·(‖Xw − y‖² + ETA·‖w‖²), m the training rows;
@@ -47,8 +46,9 @@ struct FlatTensor {
 /// A network made for a data set. A classifier returns logits and is trained on mean cross-entropy; on regression data
 /// a network returns one number per example and is trained on the mean squared error (`ridge`: see ModelSpec).
 ///
-/// The flat vectors hold its trainable parameters, then its float32 buffers. What stays local, and equal in every
-/// process because it comes from the model's file: integer buffers and parameters that need no gradient.
+/// The flat vectors hold its trainable parameters, then its float32 buffers. Parameters that need no gradient stay
+/// local, equal in every process because they come from the model's file; integer buffers too, but each worker may
+/// count in its own (hidden_state).
 class Model {
   public:
     ~Model();

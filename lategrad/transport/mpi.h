@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "lategrad/transport/clock.h"
 #include "lategrad/transport/transport.h"
@@ -17,8 +18,8 @@ class MpiTransport : public Transport {
   public:
     /// After shutdown: every peer said goodbye, and nothing is still on its way.
     virtual bool clean() const = 0;
-    /// Links given up because of what came over them: a bad header, a payload that is not as announced.
-    virtual std::uint64_t faults() const = 0;
+    /// Of each link that was given up, because of what came over it or because MPI failed on it: which, and why.
+    virtual const std::vector<std::string>& faults() const = 0;
 };
 
 struct MpiOptions {

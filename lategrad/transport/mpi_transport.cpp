@@ -2,6 +2,8 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -70,8 +72,7 @@ class PollingMpiTransport final : public MpiTransport {
           options_(options),
           clock_(clock),
           pace_(crowded, clock.now()),
-          // A pool rounds large buffers up to huge pages of 2 MiB.
-          payloads_(options.payloads_max * (options.payload_bytes_max + (std::size_t{2} << 20))),
+          payloads_(options.payloads_max * options.payload_bytes_max),
           all_(std::make_unique<Links>(rank == 0 ? size - 1 : 1)),
           ready_(all_->links.size()),
           indices_(all_->requests.size()),
@@ -142,7 +143,7 @@ class PollingMpiTransport final : public MpiTransport {
             if (deadline <= now) break;
             wait(now, deadline);
         }
-        clean_ = faults_ == 0 && !all_->pending();
+        clean_ = faults_.empty() && !all_->pending();
         // Best effort: a receive left behind would take a message of the next transport.
         for (std::size_t i = 0; i < all_->links.size(); ++i) {
             if (request(i, kIn) == MPI_REQUEST_NULL) continue;
@@ -153,7 +154,7 @@ class PollingMpiTransport final : public MpiTransport {
     }
 
     bool clean() const override { return clean_; }
-    std::uint64_t faults() const override { return faults_; }
+    const std::vector<std::string>& faults() const override { return faults_; }
 
   private:
     std::size_t index_of(Peer peer) const {
@@ -191,7 +192,7 @@ class PollingMpiTransport final : public MpiTransport {
 
     void completed(std::size_t i, std::size_t kind, const MPI_Status& status, bool failed) {
         if (kind != kIn) {
-            if (failed) give_up(i);
+            if (failed) give_up(i, "MPI failed to send to it");
             if (!sending(i)) left(i);
             return;
         }
@@ -199,7 +200,7 @@ class PollingMpiTransport final : public MpiTransport {
         int bytes = 0;
         if (!failed) mpi_check(MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count");
         const std::span arrived(all_->links[i].header_in.data(), static_cast<std::size_t>(bytes));
-        if (failed) give_up(i);
+        if (failed) give_up(i, "MPI failed to receive from it");
         else if (all_->links[i].in == Link::In::payload) payload_arrived(i, arrived.size());
         else if (arrived.empty()) goodbye_arrived(i);
         else header_arrived(i, arrived);
@@ -207,9 +208,11 @@ class PollingMpiTransport final : public MpiTransport {
 
     void header_arrived(std::size_t i, std::span<const std::byte> header) {
         Link& link = all_->links[i];
-        if (decode_header(header, link.decoded) != WireFault::none ||
-            link.decoded.payload_bytes > options_.payload_bytes_max) {
-            give_up(i);
+        const WireFault fault = decode_header(header, link.decoded);
+        if (fault != WireFault::none) {
+            give_up(i, to_string(fault));
+        } else if (link.decoded.payload_bytes > options_.payload_bytes_max) {
+            give_up(i, "a payload longer than any that belongs here");
         } else if (link.decoded.payload_bytes == 0) {
             make_ready(i, Link::In::ready);
         } else if (!await_payload(i)) {
@@ -224,7 +227,7 @@ class PollingMpiTransport final : public MpiTransport {
         if (bytes != link.decoded.payload_bytes ||
             (sum && *sum != payload_checksum({link.arriving.data(), link.arriving.bytes()}))) {
             link.arriving.reset();
-            give_up(i);
+            give_up(i, "a payload that is not as its header announced");
         } else {
             make_ready(i, Link::In::ready);
         }
@@ -238,10 +241,11 @@ class PollingMpiTransport final : public MpiTransport {
 
     /// This link failed, or what follows on it cannot be understood: nothing more of it is used. Its pending requests
     /// and their memory stay as they are.
-    void give_up(std::size_t i) {
-        ++faults_;
+    void give_up(std::size_t i, std::string_view why) {
         Link& link = all_->links[i];
-        link.broken = true;
+        if (!std::exchange(link.broken, true)) {
+            faults_.push_back("rank " + std::to_string(rank_of(i)) + ": " + std::string(why));
+        }
         if (link.in == Link::In::memory) --waiting_for_memory_;
         if (link.in != Link::In::ready && link.in != Link::In::gone) make_ready(i, Link::In::gone);
         close_out(i);
@@ -329,7 +333,7 @@ class PollingMpiTransport final : public MpiTransport {
     bool writable_ = false; ///< a link that was busy has room again
     bool closed_ = false;
     bool clean_ = false;
-    std::uint64_t faults_ = 0;
+    std::vector<std::string> faults_;
     std::vector<int> indices_;
     std::vector<MPI_Status> statuses_;
 

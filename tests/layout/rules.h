@@ -8,7 +8,7 @@
 
 namespace lategrad {
 
-/// The folders of lategrad/, in the order in which a gradient meets them.
+/// The folders of lategrad/, by name.
 const std::vector<std::string>& folders();
 
 /// The folders whose headers `folder` may include, its own aside. REQUIRES: one of folders().

@@ -66,10 +66,10 @@ PolicyEvent event_from(const std::vector<std::string>& line) {
     const WorkerId worker{number<std::uint32_t>(line[1].substr(0, slash))};
     if (verb == "join") return WorkerJoined{worker, number<std::uint32_t>(after(line.at(2), "b="))};
     if (verb == "leave") return WorkerLeft{worker};
-    if (verb == "reject") return GradientRejected{worker, Reason::not_finite};
+    const Version base{number<std::uint64_t>(after(line.at(2), "base="))};
+    if (verb == "reject") return GradientRejected{worker, base, Reason::not_finite};
     if (verb != "push") throw std::runtime_error("unknown event: " + verb);
-    return GradientArrived{worker, Step{number<std::uint64_t>(line[1].substr(slash + 1))},
-                           Version{number<std::uint64_t>(after(line.at(2), "base="))}};
+    return GradientArrived{worker, Step{number<std::uint64_t>(line[1].substr(slash + 1))}, base};
 }
 
 std::string text(const std::vector<WorkerId>& workers) {

@@ -32,7 +32,7 @@ void run_case(const ContractCase& contract_case, const MpiOptions& options = kOp
     play(contract_case, party);
     transport->shutdown(party.soon());
     EXPECT_TRUE(transport->clean());
-    EXPECT_EQ(transport->faults(), 0u);
+    EXPECT_TRUE(transport->faults().empty());
 }
 
 class Mpi : public ::testing::TestWithParam<ContractCase> {};
@@ -52,7 +52,7 @@ INSTANTIATE_TEST_SUITE_P(Contract, Mpi, ::testing::ValuesIn(contract_cases()),
 
 /// A payload waits with its sender until the receiver has let go of one before it.
 TEST(MpiTransport, HoldsNoMorePayloadsThanAllowed) {
-    static constexpr std::size_t kBytes = std::size_t{8} << 20;
+    static constexpr std::size_t kBytes = 100'000; // sent only when awaited: beyond MPI's eager limits
     const auto server = [](Party& party) {
         Message first = party.next_from(kFirst);
         party.meet(); // the second is on its way
@@ -131,7 +131,7 @@ TEST(MpiTransport, GivesUpAPeerThatSendsNonsenseAndServesTheOthers) {
             const auto incoming = party.next_incoming(party.soon());
             ASSERT_TRUE(incoming && std::holds_alternative<PeerGone>(*incoming));
             EXPECT_EQ(std::get<PeerGone>(*incoming).peer, kFirst);
-            EXPECT_EQ(transport->faults(), 1u);
+            EXPECT_EQ(transport->faults().size(), 1u);
             EXPECT_EQ(transport->try_send(kFirst, Message{}), SendStatus::gone);
             for (std::uint32_t peer = 2; peer < session->size(); ++peer) {
                 party.send(Peer{peer}, party.message(peer));
