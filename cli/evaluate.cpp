@@ -47,7 +47,7 @@ int evaluate(const EvaluateOptions& given) {
     }
     if (!given.data_dir.empty()) {
         options.data_dir = given.data_dir;
-        if (given.data.empty() && !has_a_folder(options.data)) options.data.clear();
+        if (given.data.empty() && !is_named_data_set(options.data)) options.data.clear();
     }
     if (given.seed) options.seed = *given.seed;
     settle_paths(options);

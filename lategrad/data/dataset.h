@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lategrad/data/batch.h"
@@ -49,6 +50,9 @@ struct DataSplit {
     std::shared_ptr<const Dataset> train;
     std::shared_ptr<const Dataset> test;
 };
+
+/// True for the data sets that have a name, whose files `data_dir` says where to find.
+bool is_named_data_set(std::string_view data);
 
 /// Throws InputError naming the file, the offset and what to do.
 DataSplit load_data(const DataOptions& options);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <numeric>
 #include <optional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -19,6 +20,7 @@ namespace {
 
 using Path = std::filesystem::path;
 
+constexpr std::string_view kFashionMnist = "fashion-mnist", kMnist = "mnist", kMnistT10k = "mnist-t10k";
 constexpr const char* kFashionFolder = "/usr/share/datasets/fashion-mnist";
 constexpr std::int64_t kDigits = 10; // classes of fashion-mnist and mnist
 constexpr std::int64_t kBytes = 256; // classes that an IDX label can tell apart
@@ -152,22 +154,26 @@ DataSplit load_arrays(const DataOptions& options) {
 
 } // namespace
 
+bool is_named_data_set(std::string_view data) {
+    return data == kFashionMnist || data == kMnist || data == kMnistT10k;
+}
+
 DataSplit load_data(const DataOptions& options) {
     const std::string& data = options.data;
     const Path& folder = options.data_dir;
     const std::string files = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
                               "t10k-labels-idx1-ubyte, gzipped or not";
     const std::string needs = files + ", in one folder, named by --data-dir";
-    if (data == "fashion-mnist")
+    if (data == kFashionMnist)
         return load_idx_folder(data, folder.empty() ? kFashionFolder : folder, kDigits,
                                folder.empty() ? "apt-get install dataset-fashion-mnist, or name a folder by --data-dir"
                                               : "--data fashion-mnist needs " + needs);
-    if (data == "mnist") {
+    if (data == kMnist) {
         const std::string advice = "--data mnist needs " + needs;
         if (folder.empty()) throw InputError(advice);
         return load_idx_folder(data, folder, kDigits, advice);
     }
-    if (data == "mnist-t10k") {
+    if (data == kMnistT10k) {
         const std::string advice = "--data mnist-t10k needs t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, gzipped "
                                    "or not, in one folder, named by --data-dir";
         if (folder.empty()) throw InputError(advice);

@@ -38,10 +38,9 @@ class PlainExecution {
 
 class ScriptNetwork final : public Model::Network {
   public:
-    ScriptNetwork(const Dataset& train, torch::jit::Module module, bool counts = false)
-        : Network(train),
-          module_(std::move(module)),
-          counts_(counts) {}
+    ScriptNetwork(const Dataset& train, torch::jit::Module module) : Network(train), module_(std::move(module)) {
+        train.gather(std::vector<std::uint32_t>{0, train.size() > 1 ? 1u : 0u}, two_examples_);
+    }
 
     torch::Tensor forward(const torch::Tensor& features) override {
         const PlainExecution plain;
@@ -64,12 +63,41 @@ class ScriptNetwork final : public Model::Network {
         const auto graph = module_.get_method("forward").graph()->copy();
         torch::jit::Inline(*graph);
         if (is_random(graph->block())) return "draws random numbers (dropout)";
-        return counts_ ? "counts its steps in an integer buffer (as BatchNorm with momentum=None does)" : "";
+        return counts_matter() ? "counts its steps in an integer buffer (as BatchNorm with momentum=None does)" : "";
     }
 
+    /// To try a module on.
+    const Batch& two_examples() const { return two_examples_; }
+
   private:
+    /// What an integer buffer holds changes what is computed.
+    bool counts_matter() const {
+        const auto once = forward_with_counts(0), later = forward_with_counts(1);
+        return !std::equal(once.begin(), once.end(), later.begin(), later.end(),
+                           [](const torch::Tensor& a, const torch::Tensor& b) { return a.equal(b); });
+    }
+
+    /// The bits of the output and of the float buffers after one forward in training, with all integer buffers moved
+    /// on; nothing where there are none. On a copy.
+    std::vector<torch::Tensor> forward_with_counts(std::int64_t moved) const {
+        const torch::NoGradGuard no_grad;
+        ScriptNetwork copy(*this);
+        copy.module_ = module_.deepcopy();
+        bool counts = false;
+        for (const auto& item : copy.module_.named_buffers()) {
+            if (item.value.is_floating_point() || item.value.is_complex()) continue;
+            if (item.value.scalar_type() != torch::kBool) item.value.add_(moved);
+            counts = true;
+        }
+        if (!counts) return {};
+        copy.train(true);
+        std::vector<torch::Tensor> bits{copy.forward(features(two_examples_))};
+        for (const auto& [name, tensor] : copy.buffers()) bits.push_back(tensor);
+        return bits;
+    }
+
     torch::jit::Module module_;
-    bool counts_; ///< what an integer buffer holds changes what is computed
+    Batch two_examples_;
 };
 
 torch::jit::Module load(const ModelSpec& spec) {
@@ -113,14 +141,13 @@ void try_on_data(const ModelSpec& spec, const Dataset& train, const torch::jit::
                            train.classes() > 0 ? fmt::format("{} classes", train.classes()) : "a number each", why));
     };
     if (!module.find_method("forward")) refuse(spec, "has no method forward");
-    Batch batch;
-    train.gather(std::vector<std::uint32_t>{0, train.size() > 1 ? 1u : 0u}, batch);
 
     auto copy = module.deepcopy();
     const auto outcome = [&]() -> std::string {
         try {
             const PlainExecution plain;
             ScriptNetwork network(train, copy);
+            const Batch& batch = network.two_examples();
             network.train(true);
             const auto before = module.named_parameters();
             const auto output = copy.forward({network.features(batch)});
@@ -144,41 +171,13 @@ void try_on_data(const ModelSpec& spec, const Dataset& train, const torch::jit::
     if (!outcome.empty()) misfit(outcome);
 }
 
-/// The bits of the output and of the float buffers after one forward in training, with all integer buffers moved on.
-std::vector<torch::Tensor> forward_with_counts(const Dataset& train, const torch::jit::Module& module,
-                                               std::int64_t moved) {
-    const torch::NoGradGuard no_grad;
-    auto copy = module.deepcopy();
-    bool counts = false;
-    for (const auto& item : copy.named_buffers()) {
-        if (item.value.is_floating_point() || item.value.is_complex()) continue;
-        if (item.value.scalar_type() != torch::kBool) item.value.add_(moved);
-        counts = true;
-    }
-    if (!counts) return {};
-    Batch batch;
-    train.gather(std::vector<std::uint32_t>{0, train.size() > 1 ? 1u : 0u}, batch);
-    ScriptNetwork network(train, copy);
-    network.train(true);
-    std::vector<torch::Tensor> bits{network.forward(network.features(batch))};
-    for (const auto& [name, tensor] : network.buffers()) bits.push_back(tensor);
-    return bits;
-}
-
-bool counts_matter(const Dataset& train, const torch::jit::Module& module) {
-    const auto once = forward_with_counts(train, module, 0), later = forward_with_counts(train, module, 1);
-    return !std::equal(once.begin(), once.end(), later.begin(), later.end(),
-                       [](const torch::Tensor& a, const torch::Tensor& b) { return a.equal(b); });
-}
-
 } // namespace
 
 std::unique_ptr<Model::Network> make_script_network(const ModelSpec& spec, const Dataset& train) {
     torch::jit::Module module = load(spec);
     check_tensors(spec, module);
     try_on_data(spec, train, module);
-    const bool counts = counts_matter(train, module);
-    return std::make_unique<ScriptNetwork>(train, std::move(module), counts);
+    return std::make_unique<ScriptNetwork>(train, std::move(module));
 }
 
 } // namespace lategrad

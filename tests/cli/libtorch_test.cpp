@@ -1,6 +1,6 @@
 /// What needs libtorch in the test itself, in one file, because its headers take long to read: synchronous training is
-/// what a plain libtorch loop computes, ridge regression
-/// reaches its closed form, and a network of the user's own replays.
+/// what a plain libtorch loop computes, ridge regression reaches its closed form, and a network of the user's own
+/// replays.
 #include "lategrad/torch/torch_headers.h"
 
 #include <gmock/gmock.h>
@@ -210,17 +210,19 @@ class RidgeRegression : public testing::Test {
     }
 
     /// The distance of what the program's own parts train from the closed form.
-    double distance(const std::string& policy, const std::string& partition, std::size_t workers, std::size_t batch) {
+    double distance(const std::string& policy, const std::string& partition, std::size_t workers, std::size_t batch,
+                    const std::string& late_weight = "one") {
         RunOptions options;
         options.model = fmt::format("ridge:{}", kEta);
         options.data = (dir_ / "rows.safetensors").string();
         options.policy = policy;
+        options.late_weight = late_weight;
         options.partition = partition;
         options.workers = workers;
         options.batch_size = batch;
         options.lr = 0.2;
         options.updates = 400;
-        const auto trained = train_in_threads(make_problem(resolve(options)), {}).parameters;
+        const auto trained = train_in_threads(certified(make_problem(resolve(options))), {}).parameters;
         return (torch::tensor(trained).to(torch::kDouble) - minimiser_).norm().item<double>();
     }
 
@@ -237,6 +239,7 @@ TEST_F(RidgeRegression, EveryPolicyReachesItWhenEachWorkerHoldsAllRows) {
     for (const char* policy : {"sync", "backup", "reuse", "kasync", "async", "ssp:2"}) {
         EXPECT_LT(distance(policy, "shared", 4, 4 * kRows), 1e-5) << policy;
     }
+    EXPECT_LT(distance("reuse", "shared", 4, 4 * kRows, "certified"), 1e-5);
 }
 
 TEST(Replay, ReproducesANetworkWithBatchNorm) {

@@ -124,40 +124,34 @@ RC_GTEST_PROP(FusedUpdate, IsTheSlowLoopOnEveryTargetAndAnyNumberOfThreads, ()) 
     });
 }
 
-TEST(FusedUpdate, AveragesTheBuffersOfThoseThatGiveThem) {
+/// What plain SGD at learning rate 1 makes of one parameter and the buffers behind it.
+Floats updated(const Floats& params, const std::vector<SlowTerm>& terms) {
     BufferPool pool(kPoolBytes);
     ThreadPool threads(1);
     const auto codec = make_codec("none");
     const auto optimizer = make_optimizer({.kind = "sgd"}, 1);
-    FusedUpdate update(*codec, *optimizer, 1, 3);
-    update.in = buffer_of(pool, {8, 5, 6});
-    update.out = buffer_of(pool, {0, 0, 0});
+    FusedUpdate update(*codec, *optimizer, 1, params.size());
+    update.in = buffer_of(pool, params);
+    update.out = buffer_of(pool, Floats(params.size()));
     update.learning_rate = 1;
-
-    update.terms = {{buffer_of(pool, {1, 10, 20}), 0.5f, true},
-                    {buffer_of(pool, {2, 1e9f, 1e9f}), 0.25f, false},
-                    {buffer_of(pool, {4, 30, 60}), 0.25f, true}};
+    for (const SlowTerm& term : terms)
+        update.terms.push_back({buffer_of(pool, term.gradient), term.coefficient, term.gives_buffers});
     update.run(threads);
-    EXPECT_TRUE(same_bits(update.out.floats(), Floats{6, 20, 40}));
+    return {update.out.floats().begin(), update.out.floats().end()};
+}
 
-    update.terms = {{buffer_of(pool, {2, 1e9f, 1e9f}), 0.5f, false}};
-    update.run(threads);
-    EXPECT_TRUE(same_bits(update.out.floats(), Floats{7, 5, 6})) << "nobody gives buffers: the old ones stay";
+TEST(FusedUpdate, AveragesTheBuffersOfThoseThatGiveThem) {
+    const Floats params = {8, 5, 6};
+    const std::vector<SlowTerm> two_of_three = {
+        {{1, 10, 20}, 0.5f, true}, {{2, 1e9f, 1e9f}, 0.25f, false}, {{4, 30, 60}, 0.25f, true}};
+    EXPECT_TRUE(same_bits(updated(params, two_of_three), Floats{6, 20, 40}));
+    EXPECT_TRUE(same_bits(updated(params, {{{2, 1e9f, 1e9f}, 0.5f, false}}), Floats{7, 5, 6}))
+        << "nobody gives buffers: the old ones stay";
 }
 
 TEST(FusedUpdate, LeavesABufferThatNobodyChangesAsItIs) {
-    BufferPool pool(kPoolBytes);
-    ThreadPool threads(1);
-    const auto codec = make_codec("none");
-    const auto optimizer = make_optimizer({.kind = "sgd"}, 1);
-    FusedUpdate update(*codec, *optimizer, 1, 2);
-    update.learning_rate = 1;
-    for (int workers = 1; workers <= 12; ++workers) { // 0.1f three times and divided by 3 in floats is another number
-        update.in = buffer_of(pool, {0, 0.1f});
-        update.out = buffer_of(pool, {0, 0});
-        update.terms.assign(static_cast<std::size_t>(workers), {buffer_of(pool, {1, 0.1f}), 0.1f, true});
-        update.run(threads);
-        EXPECT_EQ(update.out.floats()[1], 0.1f) << workers;
+    for (std::size_t workers = 1; workers <= 12; ++workers) { // 0.1f three times, by 3 in floats, is another number
+        EXPECT_EQ(updated({0, 0.1f}, std::vector<SlowTerm>(workers, {{1, 0.1f}, 0.1f, true}))[1], 0.1f) << workers;
     }
 }
 

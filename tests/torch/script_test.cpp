@@ -162,7 +162,7 @@ TEST_F(ScriptTest, ParametersWithoutGradientStayLocal) {
     EXPECT_EQ(model->tensors()[0].name, "weight");
 }
 
-TEST_F(ScriptTest, KnowsWhetherItDrawsRandomNumbers) {
+TEST_F(ScriptTest, KnowsWhatAGradientDependsOnBesides) {
     EXPECT_EQ(make_model(save(module_with(kLinear)), data_, 1)->hidden_state(), "");
     EXPECT_EQ(make_model(save(module_with(kBatchNorm)), data_, 1)->hidden_state(), "") << "a count that nothing reads";
     const auto averaging = save(module_with("self.count += 1\n    return torch.matmul(x, self.weight) / self.count"));
