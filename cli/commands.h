@@ -17,5 +17,7 @@ void add_compare(CLI::App& program, Command& chosen);
 void add_evaluate(CLI::App& program, Command& chosen);
 void add_replay(CLI::App& program, Command& chosen);
 void add_inspect(CLI::App& program, Command& chosen);
+void add_simulate(CLI::App& program, Command& chosen);
+void add_theory(CLI::App& program, Command& chosen);
 
 } // namespace lategrad

@@ -31,10 +31,6 @@ struct Compared {
     std::vector<Evaluation> evaluations; ///< in the order of versions
 };
 
-bool has_quorum(const std::string& policy) {
-    return policy == "backup" || policy == "reuse" || policy == "kasync";
-}
-
 /// One policy of the list: `reuse`, `ssp:3`, or with a quorum of its own, `reuse@4`.
 RunOptions with_policy(RunOptions options, const std::string& item) {
     const auto at = item.find('@');
@@ -43,9 +39,12 @@ RunOptions with_policy(RunOptions options, const std::string& item) {
         const auto k = parse_number<std::size_t>(item.substr(at + 1));
         if (!k || *k == 0)
             throw InputError(fmt::format("--policies {}: expected POLICY or POLICY@K, as in reuse@4", item));
-        if (!has_quorum(options.policy)) {
-            throw InputError(fmt::format("--policies {}: {} has no quorum; @K goes with backup, reuse and kasync", item,
-                                         options.policy));
+        PolicyOptions policy;
+        policy.parse_kind(options.policy);
+        if (!policy.has_quorum()) {
+            throw InputError(
+                fmt::format("--policies {}: {} has no quorum; @K goes with backup, reuse, kasync and kbatch", item,
+                            options.policy));
         }
         options.wait_for = *k;
     }
@@ -53,8 +52,8 @@ RunOptions with_policy(RunOptions options, const std::string& item) {
 }
 
 std::string label_of(const Job& job) {
-    return has_quorum(job.policy.kind) ? fmt::format("{} k={}", job.options.policy, job.policy.wait_for)
-                                       : job.options.policy;
+    return job.policy.has_quorum() ? fmt::format("{} k={}", job.options.policy, job.policy.wait_for)
+                                   : job.options.policy;
 }
 
 std::optional<double> time_to(const Compared& run, double accuracy) {
@@ -147,13 +146,13 @@ int compare(const std::vector<std::string>& policies, RunOptions options, bool p
     bool all_ended = true;
     for (const Job& job : jobs) {
         if (signals.count() > 0) break; // came while the last one was evaluated
-        const Problem problem = make_problem(job);
+        const Problem problem = certified(make_problem(job));
         const std::string label = label_of(job);
         std::string name = label;
         std::replace_if(
             name.begin(), name.end(), [](char c) { return c == ' ' || c == ':' || c == '='; }, '-');
         if (!options.quiet) fmt::print(stderr, "{} ({} of {})\n", label, runs.size() + 1, jobs.size());
-        Recorder recorder(problem, folder / name, "threads", !options.quiet);
+        Recorder recorder(problem, folder / name, {.transport = "threads", .progress = !options.quiet});
         RunHooks hooks = recorder.hooks();
         std::vector<Evaluation> evaluations;
         hooks.tell = [&, record = std::move(hooks.tell)](const RunEvent& event) {

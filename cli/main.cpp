@@ -30,6 +30,32 @@ bool is_own_option(const CLI::App& program, const std::string& argument) {
     return argument.starts_with("-") && program.get_option_no_throw(argument);
 }
 
+/// What the first words of the command line name: a command, or a command of a command, as in `theory check`.
+struct Named {
+    const CLI::App* command;
+    std::string path;      ///< each of its words behind a space; empty for the program itself
+    std::size_t words = 0; ///< of the command line
+};
+
+/// Throws InputError where a command or an option must stand and a word is neither.
+Named find_command(const CLI::App& program, const std::vector<std::string>& arguments) {
+    Named named{.command = &program, .path = ""};
+    while (named.words < arguments.size() && !named.command->get_subcommands({}).empty()) {
+        const std::string& word = arguments[named.words];
+        const auto found = named.command->get_subcommands([&](const CLI::App* c) { return c->check_name(word); });
+        if (found.empty()) {
+            if (is_own_option(*named.command, word)) break;
+            throw lategrad::InputError(fmt::format("{}: there is no such {}; see lategrad{} --help", word,
+                                                   word.starts_with("-") ? "option before a command" : "command",
+                                                   named.path));
+        }
+        named.command = found.front();
+        named.path += " " + word;
+        ++named.words;
+    }
+    return named;
+}
+
 /// CLI11 takes arguments from the back.
 std::vector<std::string> reversed(const std::vector<std::string>& arguments) {
     return {arguments.rbegin(), arguments.rend()};
@@ -49,46 +75,41 @@ int run(std::vector<std::string> arguments) {
     lategrad::Command chosen;
     lategrad::add_train(program, chosen);
     lategrad::add_compare(program, chosen);
+    lategrad::add_simulate(program, chosen);
     lategrad::add_evaluate(program, chosen);
     lategrad::add_replay(program, chosen);
     lategrad::add_inspect(program, chosen);
+    lategrad::add_theory(program, chosen);
 
-    std::string command;
+    std::string command; // with a space before each word
     try {
-        if (!arguments.empty()) {
-            const auto named = program.get_subcommands([&](CLI::App* c) { return c->check_name(arguments.front()); });
-            if (named.empty() && !is_own_option(program, arguments.front())) {
-                throw lategrad::InputError(
-                    fmt::format("{}: there is no such {}; see lategrad --help", arguments.front(),
-                                arguments.front().starts_with("-") ? "option before a command" : "command"));
+        const Named named = find_command(program, arguments);
+        command = named.path;
+        if (named.words > 0) {
+            const auto launch = lategrad::mpi_launch();
+            if (launch && launch->processes > 1 && command != " train") {
+                throw lategrad::InputError(fmt::format("{}: runs in one process, but {} started {}; start it by itself",
+                                                       command.substr(1), launch->launcher, launch->processes));
             }
-            if (!named.empty()) {
-                command = arguments.front();
-                const auto launch = lategrad::mpi_launch();
-                if (launch && launch->processes > 1 && command != "train") {
+            for (const std::string& argument : arguments) {
+                const std::string name = argument.substr(0, argument.find('='));
+                if (name.starts_with("--") && name != "--" && !named.command->get_option_no_throw(name)) {
                     throw lategrad::InputError(
-                        fmt::format("{}: runs in one process, but {} started {}; start it by itself", command,
-                                    launch->launcher, launch->processes));
+                        fmt::format("{}: there is no such option; see lategrad{} --help", name, command));
                 }
-                for (const std::string& argument : arguments) {
-                    const std::string name = argument.substr(0, argument.find('='));
-                    if (name.starts_with("--") && name != "--" && !named.front()->get_option_no_throw(name)) {
-                        throw lategrad::InputError(
-                            fmt::format("{}: there is no such option; see lategrad {} --help", name, command));
-                    }
-                }
-                if (named.front()->get_option_no_throw("--config")) {
-                    auto expanded = lategrad::expand_config(*named.front(), {arguments.begin() + 1, arguments.end()});
-                    arguments.resize(1);
-                    arguments.insert(arguments.end(), expanded.begin(), expanded.end());
-                }
+            }
+            if (named.command->get_option_no_throw("--config")) {
+                const auto words = arguments.begin() + static_cast<std::ptrdiff_t>(named.words);
+                auto expanded = lategrad::expand_config(*named.command, {words, arguments.end()});
+                arguments.resize(named.words);
+                arguments.insert(arguments.end(), expanded.begin(), expanded.end());
             }
         }
         program.parse(reversed(arguments));
     } catch (const CLI::Success& help) { // --help, --version
         return program.exit(help);
     } catch (const CLI::ParseError& error) {
-        complain(fmt::format("{}; see lategrad{} --help", error.what(), command.empty() ? "" : " " + command));
+        complain(fmt::format("{}; see lategrad{} --help", error.what(), command));
         return kBadInput;
     }
     const int status = chosen();

@@ -1,7 +1,8 @@
 #include "cli/options.h"
 
 #include <algorithm>
-#include <cmath>
+#include <array>
+#include <chrono>
 #include <limits>
 #include <string_view>
 #include <system_error>
@@ -50,8 +51,46 @@ CLI::Validator whole_number() {
             ""};
 }
 
+/// Where 0 stands for "not given" inside.
+CLI::Validator one_or_more() {
+    return {[](const std::string& text) {
+                return parse_number<std::int64_t>(text) == 0 ? text + ": expected 1 or more" : "";
+            },
+            ""};
+}
+
 CLI::Validator number() {
     return {[](const std::string& text) { return parse_number<double>(text) ? "" : text + ": expected a number"; }, ""};
+}
+
+constexpr std::array<std::string_view, 2> kCommandsWithTables = {"train", "simulate"};
+
+Curvature parse_curvature(const std::string& text) {
+    const auto fields = split(text, ',');
+    const auto a = parse_number<double>(fields.front()), b = parse_number<double>(fields.back());
+    require(fields.size() == 2 && a && b && *a > 0 && *a <= *b,
+            fmt::format("--curvature {}: expected A,B, the bounds of the Hessian's eigenvalues, 0 < A <= B", text));
+    return {.min = *a, .max = *b};
+}
+
+/// What the condition behind `--late-weight certified` asks of the other options.
+void resolve_certified(Job& job) {
+    const RunOptions& o = job.options;
+    if (!job.policy.late_weight.certified()) {
+        require(o.curvature.empty(), fmt::format("--curvature {}: only for --late-weight certified", o.curvature));
+        return;
+    }
+    constexpr const char* kPlain = "--late-weight certified holds for plain sgd alone";
+    require(o.optimizer == "sgd", fmt::format("--optimizer {}: {}", o.optimizer, kPlain));
+    require(o.momentum == 0, fmt::format("--momentum {}: {}; set it to 0", o.momentum, kPlain));
+    require(!job.schedule.exceeds_base(),
+            fmt::format("--lr-schedule {}: rises above --lr, which --late-weight certified bounds", o.lr_schedule));
+    if (o.curvature.empty()) return;
+    job.curvature = parse_curvature(o.curvature);
+    require(o.lr <= 1 / job.curvature->max,
+            fmt::format("--lr {}: --late-weight certified needs at most 1/B, which is {:.4g} for --curvature {}", o.lr,
+                        1 / job.curvature->max, o.curvature));
+    job.policy.late_weight.certify(job.curvature->min, job.curvature->max);
 }
 
 std::string as_argument(const toml::node& value, const std::string& where) {
@@ -99,12 +138,19 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     constexpr const char* kPolicy = "Who is waited for";
     add(kPolicy, "--workers", o.workers, "threads here; under mpirun, all ranks but the server's")->type_name("N");
     add(kPolicy, "--wait-for", o.wait_for,
-        "k, for backup, reuse and kasync: an update waits for the k fastest; default three quarters of the workers")
+        "k, for backup, reuse, kasync and kbatch: an update waits for the k fastest; default three quarters of the "
+        "workers")
         ->type_name("K")
-        ->default_str("");
-    add(kPolicy, "--policy", o.policy, "sync, backup, reuse, kasync, async or ssp:BOUND (docs/policies.md)")
+        ->default_str("")
+        ->check(one_or_more());
+    add(kPolicy, "--policy", o.policy, "sync, backup, reuse, kasync, kbatch, async or ssp:BOUND (docs/policies.md)")
         ->type_name("POLICY");
-    add(kPolicy, "--late-weight", o.late_weight, "one, inverse, sqrt, exp:BETA or span")->type_name("WEIGHT");
+    add(kPolicy, "--late-weight", o.late_weight, "one, inverse, sqrt, exp:BETA, span or certified")
+        ->type_name("WEIGHT");
+    add(kPolicy, "--curvature", o.curvature,
+        "for certified: bounds on the eigenvalues of the mean loss's Hessian, weight decay included; default an "
+        "estimate at the initial parameters")
+        ->type_name("A,B");
     add(kPolicy, "--normalize", o.normalize,
         "divide by the batches of: workers, quorum or weights; default the policy's")
         ->type_name("WHAT");
@@ -146,6 +192,50 @@ void add_run_options(CLI::App& command, RunOptions& o) {
         ->type_name("FILE.toml");
 }
 
+void add_compute_options(CLI::App& command, ComputeOptions& o, const std::string& none) {
+    const auto add = [&](const char* name, std::string& value, const std::string& help, const char* type) {
+        command.add_option(name, value, help)
+            ->group("Computation")
+            ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+            ->type_name(type)
+            ->capture_default_str();
+    };
+    add("--gradients", o.gradients, "real, or " + none, "WHAT");
+    add("--compute", o.compute, "how long a batch takes; default 20ms, or nothing beside --compute-per-example",
+        "TIME");
+    add("--compute-per-example", o.compute_per_example, "how much longer each of its examples makes it", "TIME");
+}
+
+bool ComputeOptions::real() const {
+    require(gradients == "real" || gradients == "none",
+            fmt::format("--gradients {}: expected real or none", gradients));
+    return gradients == "real";
+}
+
+ComputeTime ComputeOptions::time() const {
+    if (compute.empty() && compute_per_example.empty()) return {.per_batch = std::chrono::milliseconds(20)};
+    ComputeTime time;
+    if (!compute.empty()) time.per_batch = parse_duration(compute, "--compute");
+    if (!compute_per_example.empty()) time.per_example = parse_duration(compute_per_example, "--compute-per-example");
+    return time;
+}
+
+void take_whole_numbers(CLI::Option& option) {
+    option.check(whole_number());
+}
+
+std::string toml_line(std::string_view key, const std::string& text) {
+    return fmt::format("{} = {}\n", key, quoted(text));
+}
+
+std::string ComputeOptions::toml(std::string_view command) const {
+    std::string lines;
+    if (gradients != "real") lines += toml_line("gradients", gradients);
+    if (!compute.empty()) lines += toml_line("compute", compute);
+    if (!compute_per_example.empty()) lines += toml_line("compute-per-example", compute_per_example);
+    return lines.empty() ? "" : fmt::format("\n[{}]\n{}", command, lines);
+}
+
 std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments) {
     std::vector<std::string> expanded;
     std::vector<std::string> rest;
@@ -167,20 +257,29 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
             throw InputError(line ? fmt::format("--config {}:{}: {}", file, line, error.description())
                                   : fmt::format("--config {}: {}", file, error.description()));
         }
-        for (const auto& [key, value] : table) {
-            const std::string where = fmt::format("--config {}:{}: {}", file, value.source().begin.line, key.str());
-            const std::string name = "--" + std::string(key.str());
-            const CLI::Option* option = command.get_option_no_throw(name);
-            if (name == "--policy" && command.get_option_no_throw("--policies")) continue; // compare has several
-            require(option && name != "--config", where + ": there is no such option");
-            if (const auto* truth = value.as_boolean()) {
-                require(option->get_items_expected_max() == 0, where + ": expected a value, not a boolean");
-                if (truth->get()) expanded.push_back(name);
-            } else {
-                require(option->get_items_expected_max() > 0, where + ": expected true or false");
-                expanded.push_back(name + "=" + as_argument(value, where));
+        const auto expand = [&](const auto& self, const toml::table& options) -> void {
+            for (const auto& [key, value] : options) {
+                const std::string where = fmt::format("--config {}:{}: {}", file, value.source().begin.line, key.str());
+                if (const auto* own = value.as_table()) {
+                    require(std::ranges::find(kCommandsWithTables, key.str()) != kCommandsWithTables.end(),
+                            where + ": there is no command of that name with options of its own");
+                    if (key.str() == command.get_name()) self(self, *own);
+                    continue;
+                }
+                const std::string name = "--" + std::string(key.str());
+                const CLI::Option* option = command.get_option_no_throw(name);
+                if (name == "--policy" && command.get_option_no_throw("--policies")) continue; // compare has several
+                require(option && name != "--config", where + ": there is no such option");
+                if (const auto* truth = value.as_boolean()) {
+                    require(option->get_items_expected_max() == 0, where + ": expected a value, not a boolean");
+                    if (truth->get()) expanded.push_back(name);
+                } else {
+                    require(option->get_items_expected_max() > 0, where + ": expected true or false");
+                    expanded.push_back(name + "=" + as_argument(value, where));
+                }
             }
-        }
+        };
+        expand(expand, table);
     }
     expanded.insert(expanded.end(), rest.begin(), rest.end());
     return expanded;
@@ -189,9 +288,7 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
 std::string to_toml(const RunOptions& o) {
     std::string out = "# The options of this run, resolved; those left out are at their defaults. Run it again with\n"
                       "# lategrad train --config THIS_FILE\n";
-    const auto text = [&](const char* key, const std::string& value) {
-        out += fmt::format("{} = {}\n", key, quoted(value));
-    };
+    const auto text = [&](const char* key, const std::string& value) { out += toml_line(key, value); };
     const auto plain = [&](const char* key, const auto& value) { out += fmt::format("{} = {}\n", key, value); };
     text("model", o.model);
     text("data", o.data);
@@ -203,6 +300,10 @@ std::string to_toml(const RunOptions& o) {
     plain("wait-for", o.wait_for);
     text("policy", o.policy);
     text("late-weight", o.late_weight);
+    if (!o.curvature.empty()) text("curvature", o.curvature);
+    if (!o.curvature_estimate.empty())
+        out += fmt::format("# curvature, not given, was estimated as {}; a rerun estimates it again\n",
+                           o.curvature_estimate);
     if (!o.normalize.empty()) text("normalize", o.normalize);
     if (o.staleness_max) plain("staleness-max", *o.staleness_max);
     plain("cancel-late", o.cancel_late);
@@ -238,10 +339,6 @@ RunOptions options_from_toml(const std::filesystem::path& file) {
     return options;
 }
 
-bool has_a_folder(std::string_view data) {
-    return data == "fashion-mnist" || data == "mnist" || data == "mnist-t10k";
-}
-
 void settle_paths(RunOptions& o) {
     const auto absolute = [](const std::string& path) { return std::filesystem::absolute(path).string(); };
     std::error_code error;
@@ -252,7 +349,7 @@ void settle_paths(RunOptions& o) {
                 fmt::format("--data-dir {}: there is no such folder", o.data_dir));
         o.data = std::exchange(o.data_dir, "");
     }
-    if (has_a_folder(o.data)) {
+    if (is_named_data_set(o.data)) {
         if (!o.data_dir.empty()) o.data_dir = absolute(o.data_dir);
     } else {
         require(o.data_dir.empty(),
@@ -296,9 +393,7 @@ Job resolve(const RunOptions& given) {
     job.data = {.data = o.data, .data_dir = o.data_dir, .seed = o.seed};
     job.partition = Partition::parse(o.partition);
     job.policy.parse_kind(o.policy);
-    job.policy.wait_for = o.wait_for;
-    if (job.policy.kind == "sync") job.policy.wait_for = o.workers;
-    if (job.policy.kind == "async" || job.policy.kind == "ssp") job.policy.wait_for = 1;
+    job.policy.wait_for = job.policy.has_quorum() ? o.wait_for : job.policy.kind == "sync" ? o.workers : 1;
     job.policy.cancel_late = o.cancel_late;
     job.policy.late_weight = LateWeight::parse(o.late_weight);
     if (!o.normalize.empty()) job.policy.parse_normalize(o.normalize);
@@ -309,6 +404,7 @@ Job resolve(const RunOptions& given) {
         .kind = o.optimizer, .momentum = o.momentum, .nesterov = o.nesterov, .weight_decay = o.weight_decay};
     make_optimizer(job.optimizer, 1);
     job.schedule = Schedule::parse(o.lr_schedule);
+    resolve_certified(job);
     job.straggle = StraggleModel::parse(o.straggle, o.seed);
     require(job.straggle.workers_min() <= o.workers,
             fmt::format("--straggle {}: there are only {} workers (--workers)", o.straggle, o.workers));

@@ -14,12 +14,15 @@
 #include "lategrad/optim/optimizer.h"
 #include "lategrad/optim/schedule.h"
 #include "lategrad/policy/policy.h"
+#include "lategrad/torch/curvature.h"
 #include "lategrad/torch/model.h"
+#include "lategrad/worker/compute_time.h"
 #include "lategrad/worker/straggle.h"
 
 namespace CLI {
 class App;
-}
+class Option;
+} // namespace CLI
 
 namespace lategrad {
 
@@ -37,6 +40,7 @@ struct RunOptions {
     bool cancel_late = false;
     std::string policy = "reuse";
     std::string late_weight = "one";
+    std::string curvature; ///< A,B; empty: estimated where late_weight is certified
     std::string normalize; ///< empty: the policy's own
     std::optional<std::uint64_t> staleness_max;
     std::size_t batch_size = 256;
@@ -57,6 +61,9 @@ struct RunOptions {
     int threads = 1;              ///< of libtorch, per worker
     std::string device = "cpu";
 
+    // Found, not given: a comment in the run's config.toml.
+    std::string curvature_estimate;
+
     // Of one command, not of the run: not written to its folder.
     std::string out;
     bool quiet = false;
@@ -66,7 +73,30 @@ struct RunOptions {
 /// Declares them on a command.
 void add_run_options(CLI::App& command, RunOptions& options);
 
-/// The arguments with those of every `--config FILE.toml` put in front, so that the command line wins.
+/// How gradients are computed, where they can also be left out; an option each.
+struct ComputeOptions {
+    std::string gradients = "real";
+    std::string compute;
+    std::string compute_per_example;
+
+    /// Throws InputError naming `--gradients`.
+    bool real() const;
+    /// Throws InputError naming the option. Where none is given: 20 ms per batch.
+    ComputeTime time() const;
+    /// What is not at its default, as a table of config.toml that only `command` reads; empty where all are.
+    std::string toml(std::string_view command) const;
+};
+/// Declares them on a command; `none` says what `--gradients none` means there.
+void add_compute_options(CLI::App& command, ComputeOptions& options, const std::string& none);
+
+/// Refuses what is not a number of things.
+void take_whole_numbers(CLI::Option& option);
+
+/// A line of TOML.
+std::string toml_line(std::string_view key, const std::string& text);
+
+/// The arguments with those of every `--config FILE.toml` put in front, so that the command line wins. A table in it
+/// that has a command's name holds options of that command's own.
 /// Throws InputError naming the file and the line.
 std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments);
 
@@ -80,9 +110,6 @@ RunOptions options_from_toml(const std::filesystem::path& file);
 /// from anywhere.
 void settle_paths(RunOptions& options);
 
-/// True for the named data sets, whose files --data-dir says where to find.
-bool has_a_folder(std::string_view data);
-
 /// What the options mean: parsed, checked against each other.
 struct Job {
     RunOptions options; ///< with what was left open filled in
@@ -90,6 +117,7 @@ struct Job {
     DataOptions data;
     Partition partition;
     PolicyOptions policy;
+    std::optional<Curvature> curvature; ///< where given
     OptimizerOptions optimizer;
     Schedule schedule;
     StraggleModel straggle;

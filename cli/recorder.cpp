@@ -1,40 +1,50 @@
 #include "cli/recorder.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <exception>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include "lategrad/core/error.h"
 #include "lategrad/torch/weights.h"
+#include "lategrad/transport/clock.h"
 
 namespace lategrad {
 
-Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, std::string transport, bool show_progress)
+Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, const RecorderOptions& options)
     : problem_(problem),
-      folder_(RunFolder::create(path, to_toml(problem.job.options), run_fingerprint(problem),
-                                problem.model->size() * sizeof(float))),
+      events_(options.events),
+      folder_(RunFolder::create(path, to_toml(problem.job.options) + options.own_config, run_fingerprint(problem),
+                                problem.model ? problem.model->size() * sizeof(float) : 0)),
       builder_({.policy = problem.job.options.policy,
                 .workers = static_cast<std::uint32_t>(problem.job.options.workers),
                 .wait_for = static_cast<std::uint32_t>(problem.job.policy.wait_for),
                 .model = problem.job.options.model,
                 .data = problem.data.name,
-                .transport = std::move(transport),
+                .transport = options.transport,
                 .codec = problem.job.options.codec}) {
     const Job& job = problem.job;
-    if (show_progress) {
+    if (options.progress) {
         progress_.emplace(stderr, is_terminal(stderr),
                           ProgressGoal{.updates = job.options.updates,
                                        .epochs = job.options.epochs,
-                                       .epoch_examples = problem.data.train->size(),
+                                       .epoch_examples = problem.epoch_examples(),
                                        .time_limit = job.time_limit,
                                        .target_accuracy = job.options.target_accuracy,
-                                       .eval_every = job.options.eval_every});
+                                       .eval_every = std::max<std::uint64_t>(job.options.eval_every, 1)},
+                          [clock = SteadyClock()] { return clock.now(); });
     }
 }
 
 RunHooks Recorder::hooks() {
     return {.tell = [this](const RunEvent& event) {
-        folder_.tell(event);
         builder_.tell(event);
-        trace_.tell(event);
+        if (events_) {
+            folder_.tell(event);
+            trace_.tell(event);
+        }
         if (progress_) progress_->tell(event);
     }};
 }
@@ -51,16 +61,42 @@ const Summary& Recorder::finish(const Trained& trained) {
     summary_.bytes_received = trained.bytes_received;
     summary_.bytes_sent = trained.bytes_sent;
     summary_.outcome = trained.outcome;
+    summary_.server_load = trained.server_load;
     std::exception_ptr failure;
     try {
-        save_weights(folder_.weights(), *problem_.model, trained.parameters, trained.version);
+        if (problem_.model) save_weights(folder_.weights(), *problem_.model, trained.parameters, trained.version);
     } catch (const EnvironmentError&) {
         failure = std::current_exception(); // a full disk may have room for the summary, which says how the run ended
     }
     folder_.finish(summary_);
     if (failure) std::rethrow_exception(failure);
-    trace_.write(folder_.trace());
+    if (events_) trace_.write(folder_.trace());
     return summary_;
+}
+
+int run_recorded(const Problem& problem, const RecorderOptions& options, Signals& signals,
+                 const std::function<Trained(const RunHooks&)>& train) {
+    const RunOptions& o = problem.job.options;
+    const std::filesystem::path path = o.out.empty()
+                                           ? new_run_path(problem.model ? o.model : options.transport, o.policy)
+                                           : std::filesystem::path(o.out);
+    Recorder recorder(problem, path, options);
+    RunHooks hooks = recorder.hooks();
+    hooks.stop_with = [&](std::function<void()> stop) { signals.on_first(std::move(stop)); };
+    const Trained trained = train(hooks);
+    const Summary& summary = recorder.finish(trained);
+    if (o.json) fmt::print("{}\n", to_json(summary));
+    else if (!o.quiet) fmt::print("{}", human_summary(summary, recorder.path()));
+    if (trained.outcome == Outcome::diverged) {
+        spdlog::error(
+            "the run diverged: one gradient after the other held a NaN or an infinity; try a smaller --lr, or "
+            "see by lategrad inspect whether they all came from one worker");
+    }
+    if (recorder.damaged())
+        spdlog::warn("{}: its events are not all recorded; it cannot be replayed", recorder.path().string());
+    if (trained.outcome == Outcome::no_workers) spdlog::error("the run ended early: no worker was left");
+    if (trained.failure) std::rethrow_exception(trained.failure);
+    return reached_end(trained.outcome) ? 0 : 1;
 }
 
 } // namespace lategrad

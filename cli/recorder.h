@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 
+#include "cli/signals.h"
 #include "cli/training.h"
 #include "lategrad/telemetry/progress.h"
 #include "lategrad/telemetry/run_folder.h"
@@ -13,10 +15,17 @@
 
 namespace lategrad {
 
+struct RecorderOptions {
+    std::string transport; ///< for the summary
+    bool progress = true;
+    bool events = true;     ///< false: only the summary; events.jsonl and trace.json stay empty
+    std::string own_config; ///< TOML of the command's own options, behind those of the run
+};
+
 class Recorder {
   public:
-    /// Opens the run folder at `path`. Throws InputError where it cannot hold a run. `transport`: for the summary.
-    Recorder(const Problem& problem, const std::filesystem::path& path, std::string transport, bool show_progress);
+    /// Opens the run folder at `path`. Throws InputError where it cannot hold a run.
+    Recorder(const Problem& problem, const std::filesystem::path& path, const RecorderOptions& options);
 
     /// Hooks that record; the caller adds what else it wants. The recorder outlives the run.
     RunHooks hooks();
@@ -30,11 +39,17 @@ class Recorder {
 
   private:
     const Problem& problem_;
+    bool events_;
     RunFolder folder_;
     SummaryBuilder builder_;
     TraceBuilder trace_;
     Summary summary_;
     std::optional<Progress> progress_;
 };
+
+/// A whole recorded run: `train` carries it out with the recorder's hooks, to which Ctrl-C is added; then it is shown
+/// as the run's options say. Returns the exit status.
+int run_recorded(const Problem& problem, const RecorderOptions& options, Signals& signals,
+                 const std::function<Trained(const RunHooks&)>& train);
 
 } // namespace lategrad

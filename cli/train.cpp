@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <utility>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -26,55 +27,34 @@ namespace {
 constexpr Duration kPatience = std::chrono::seconds(5);
 constexpr Duration kLaunchersMatter = std::chrono::hours(24);
 
-void warn_of_surprises(const Problem& problem) {
-    if (reference_blas()) {
-        spdlog::warn(
-            "libtorch computes on the reference BLAS, about 3 times slower: apt-get install libopenblas0-openmp");
+/// `--compute` in place of computing.
+std::optional<ComputeTime> pretended(const ComputeOptions& compute) {
+    if (!compute.real()) return compute.time();
+    if (!compute.compute.empty() || !compute.compute_per_example.empty()) {
+        throw InputError("--compute: real gradients take the time they take; it goes with --gradients none, or with "
+                         "lategrad simulate");
     }
-    if (const std::string state = problem.model->hidden_state(); !state.empty()) {
-        spdlog::warn(
-            "--model {}: {}: this run cannot be replayed, and repeated only by one process per worker (mpirun) "
-            "and --policy sync",
-            problem.job.options.model, state);
-    }
+    return std::nullopt;
 }
 
-std::filesystem::path run_path(const RunOptions& o) {
-    return o.out.empty() ? new_run_path(o.model, o.policy) : std::filesystem::path(o.out);
+Problem problem_of(const RunOptions& options, const ComputeOptions& compute, bool serves) {
+    const auto pretend = pretended(compute);
+    Problem problem = make_problem(resolve(options));
+    if (serves) problem = certified(std::move(problem));
+    problem.pretend = pretend;
+    return problem;
 }
 
-/// The server's side of a recorded run, shown as the options say.
-int serve_recorded(const Problem& problem, Signals& signals, const std::string& transport,
-                   const std::function<Trained(const RunHooks&)>& train) {
-    const RunOptions& o = problem.job.options;
-    Recorder recorder(problem, run_path(o), transport, !o.quiet);
-    RunHooks hooks = recorder.hooks();
-    hooks.stop_with = [&](std::function<void()> stop) { signals.on_first(std::move(stop)); };
-    const Trained trained = train(hooks);
-    const Summary& summary = recorder.finish(trained);
-    if (o.json) fmt::print("{}\n", to_json(summary));
-    else if (!o.quiet) fmt::print("{}", human_summary(summary, recorder.path()));
-    if (trained.outcome == Outcome::diverged) {
-        spdlog::error(
-            "the run diverged: one gradient after the other held a NaN or an infinity; try a smaller --lr, or "
-            "see by lategrad inspect whether they all came from one worker");
-    }
-    if (recorder.damaged())
-        spdlog::warn("{}: its events are not all recorded; it cannot be replayed", recorder.path().string());
-    if (trained.outcome == Outcome::no_workers) spdlog::error("the run ended early: no worker was left");
-    if (trained.failure) std::rethrow_exception(trained.failure);
-    return reached_end(trained.outcome) ? 0 : 1;
-}
-
-int train_here(const RunOptions& options) {
+int train_here(const RunOptions& options, const ComputeOptions& compute) {
     Signals signals;
-    const Problem problem = make_problem(resolve(options));
+    const Problem problem = problem_of(options, compute, true);
     warn_of_surprises(problem);
-    return serve_recorded(problem, signals, "threads",
-                          [&](const RunHooks& hooks) { return train_in_threads(problem, hooks); });
+    return run_recorded(problem,
+                        {.transport = "threads", .progress = !options.quiet, .own_config = compute.toml("train")},
+                        signals, [&](const RunHooks& hooks) { return train_in_threads(problem, hooks); });
 }
 
-int train_over_mpi(RunOptions options, bool workers_given) {
+int train_over_mpi(RunOptions options, const ComputeOptions& compute, bool workers_given) {
     Signals signals;
     const auto session = open_mpi_session();
     const std::size_t workers = session->size() - 1;
@@ -88,14 +68,16 @@ int train_over_mpi(RunOptions options, bool workers_given) {
                                          options.workers, session->size(), workers));
         }
         options.workers = workers;
-        const Problem problem = make_problem(resolve(options));
+        const Problem problem = problem_of(options, compute, serves);
         // Two payloads per worker: one held, one arriving.
         transport = session->make_transport(
             clock, {.payload_bytes_max = problem.model->size() * sizeof(float), .payloads_max = 2 * workers});
         if (serves) {
             warn_of_surprises(problem);
-            status = serve_recorded(problem, signals, session->library(),
-                                    [&](const RunHooks& hooks) { return serve(problem, *transport, clock, hooks); });
+            status = run_recorded(
+                problem,
+                {.transport = session->library(), .progress = !options.quiet, .own_config = compute.toml("train")},
+                signals, [&](const RunHooks& hooks) { return serve(problem, *transport, clock, hooks); });
         } else {
             work(problem, WorkerId{static_cast<std::uint32_t>(session->rank() - 1)}, *transport, clock);
             status = 0;
@@ -127,20 +109,22 @@ int train_over_mpi(RunOptions options, bool workers_given) {
 
 void add_train(CLI::App& program, Command& chosen) {
     auto options = std::make_shared<RunOptions>();
+    auto compute = std::make_shared<ComputeOptions>();
     CLI::App* command = program.add_subcommand(
         "train",
         "Train in threads here; under mpirun or srun with several processes, rank 0 serves and the others work");
     add_run_options(*command, *options);
+    add_compute_options(*command, *compute, "none: workers sleep --compute instead, to try a cluster out");
     command->footer("Examples:\n"
                     "  lategrad train --workers 8 --wait-for 6 --straggle exp:20ms --epochs 5\n"
                     "  lategrad train --model mlp:300,100 --data arrays.safetensors --policy ssp:3\n"
                     "  lategrad train --config runs/20260101-120000-lenet-reuse/config.toml --lr 0.02\n"
                     "  mpirun -n 9 lategrad train --model net.pt --policy reuse --wait-for 6\n");
-    command->callback([command, options, &chosen] {
-        chosen = [command, options] {
+    command->callback([command, options, compute, &chosen] {
+        chosen = [command, options, compute] {
             const auto launch = mpi_launch();
-            if (!launch || launch->processes < 2) return train_here(*options);
-            return train_over_mpi(*options, command->get_option("--workers")->count() > 0);
+            if (!launch || launch->processes < 2) return train_here(*options, *compute);
+            return train_over_mpi(*options, *compute, command->get_option("--workers")->count() > 0);
         };
     });
 }

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
@@ -22,6 +23,7 @@
 #include "lategrad/runtime/job_thread.h"
 #include "lategrad/runtime/node_loop.h"
 #include "lategrad/server/server.h"
+#include "lategrad/torch/curvature.h"
 #include "lategrad/torch/evaluator.h"
 #include "lategrad/torch/fingerprint.h"
 #include "lategrad/torch/torch_gradient_source.h"
@@ -66,10 +68,10 @@ std::uint64_t hash_of(const Model& model) {
 /// About once in an epoch's worth of examples, and five times in a run that is shorter.
 std::uint64_t default_eval_every(const Problem& problem) {
     const RunOptions& o = problem.job.options;
-    const std::string& policy = problem.job.policy.kind;
+    const PolicyOptions& policy = problem.job.policy;
     // An update applies those that close it; reuse also applies those that come late, and so everything.
-    const bool all = policy == "sync" || policy == "reuse";
-    const double share = all ? 1 : static_cast<double>(problem.job.policy.wait_for) / static_cast<double>(o.workers);
+    const double share =
+        policy.kind == "reuse" ? 1 : static_cast<double>(policy.wait_for) / static_cast<double>(o.workers);
     const double epoch = static_cast<double>(problem.data.train->size()) / (static_cast<double>(o.batch_size) * share);
     double every = epoch;
     if (o.updates) every = std::min(every, static_cast<double>(*o.updates) / 5);
@@ -123,11 +125,62 @@ Problem make_problem(const Job& job) {
     return problem;
 }
 
+Problem certified(Problem problem) {
+    LateWeight& late_weight = problem.job.policy.late_weight;
+    if (!late_weight.certified() || problem.job.curvature) return problem;
+    RunOptions& o = problem.job.options;
+    if (!problem.data.train)
+        throw InputError("--late-weight certified: --gradients none has no loss whose curvature could be estimated; "
+                         "give --curvature A,B");
+    const Dataset& train = *problem.data.train;
+    const Curvature found = estimate_curvature(problem.job.model, train, o.weight_decay, o.threads, o.seed);
+    late_weight.certify(found.min, found.max);
+    o.curvature_estimate = fmt::format("{:.4g},{:.4g}", found.min, found.max);
+    spdlog::warn(
+        "--late-weight certified: no --curvature given; estimated as {} at the initial parameters on {} training "
+        "examples: in an update, late gradients count for {:.2g} of the fresh ones at most",
+        o.curvature_estimate, std::min(train.size(), kCurvatureExamples), late_weight.late_share);
+    if (o.lr > 1 / found.max) {
+        spdlog::warn("--lr {}: above 1/b of this estimate, {:.4g}: nothing is certified at this learning rate", o.lr,
+                     1 / found.max);
+    }
+    return problem;
+}
+
 std::map<std::string, std::string> run_fingerprint(const Problem& problem) {
     auto fields = fingerprint(problem.job.options.threads).fields;
-    fields["model"] = fmt::format("{:016x}", hash_of(*problem.model));
-    fields["training data"] = fmt::format("{:016x}", hash_of(*problem.data.train));
+    if (problem.model) fields["model"] = fmt::format("{:016x}", hash_of(*problem.model));
+    if (problem.data.train) fields["training data"] = fmt::format("{:016x}", hash_of(*problem.data.train));
     return fields;
+}
+
+void warn_of_surprises(const Problem& problem) {
+    if (reference_blas()) {
+        spdlog::warn(
+            "libtorch computes on the reference BLAS, about 3 times slower: apt-get install libopenblas0-openmp");
+    }
+    if (const std::string state = problem.model->hidden_state(); !state.empty()) {
+        spdlog::warn(
+            "--model {}: {}: this run cannot be replayed, and repeated only by one process per worker (mpirun) "
+            "and --policy sync",
+            problem.job.options.model, state);
+    }
+}
+
+ServerOptions server_options(const Problem& problem, std::size_t trainable, std::size_t size) {
+    const RunOptions& o = problem.job.options;
+    return {.workers = o.workers,
+            .run = problem.run,
+            .learning_rate = o.lr,
+            .schedule = problem.job.schedule,
+            .epoch_examples = problem.epoch_examples(),
+            .trainable = trainable,
+            .size = size,
+            .updates = o.updates,
+            .epochs = o.epochs,
+            .time_limit = problem.job.time_limit,
+            .target_accuracy = o.target_accuracy,
+            .eval_every = o.eval_every};
 }
 
 Trained serve(const Problem& problem, Transport& transport, const Clock& clock, const RunHooks& hooks) {
@@ -145,19 +198,8 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
     Buffer initial = versions.lease(bytes);
     model.initial_parameters(initial.floats());
 
-    Server server({.workers = o.workers,
-                   .run = problem.run,
-                   .learning_rate = o.lr,
-                   .schedule = job.schedule,
-                   .epoch_examples = problem.data.train->size(),
-                   .trainable = model.trainable(),
-                   .size = model.size(),
-                   .updates = o.updates,
-                   .epochs = o.epochs,
-                   .time_limit = job.time_limit,
-                   .target_accuracy = o.target_accuracy,
-                   .eval_every = o.eval_every},
-                  make_policy(job.policy), *codec, *optimizer, std::move(initial), versions);
+    Server server(server_options(problem, model.trainable(), model.size()), make_policy(job.policy), *codec, *optimizer,
+                  std::move(initial), versions);
 
     Mailbox mailbox(transport);
     // After the run nobody else needs the cores.
@@ -188,7 +230,10 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
     });
     NodeLoop loop(server, transport, clock, mailbox,
                   {.start_update = [&](UpdateTask& task) { updates.start(&task); },
-                   .evaluate = [&](const Snapshot& snapshot) { evaluation.submit(snapshot); },
+                   .evaluate =
+                       [&](const Snapshot& snapshot) {
+                           if (!problem.pretend) evaluation.submit(snapshot);
+                       },
                    .tell = hooks.tell,
                    .validate =
                        [&](const Message& message) {
@@ -229,77 +274,80 @@ void work(const Problem& problem, WorkerId worker, Transport& transport, const C
     const std::uint32_t examples = problem.batches[worker.value()];
 
     const auto codec = make_codec(o.codec);
-    BufferPool gradients(Worker::kGradientBuffers * size * sizeof(float));
+    BufferPool gradients(Worker::gradient_buffers(job.policy.held_of_one_worker_max()) * size * sizeof(float));
     Worker node({.worker = worker, .examples = examples, .run = problem.run, .size = size}, *codec, gradients);
-    const auto source = make_gradient_source(job.model, *problem.data.train, o.threads, o.seed + worker.value());
+    std::unique_ptr<GradientSource> source;
 
     Mailbox mailbox(transport);
-    GradientThread thread(worker, o.workers,
-                          Batcher(problem.data.train, problem.parts[worker.value()], examples, o.seed, worker), *source,
-                          job.straggle, mailbox);
+    std::optional<GradientThread> thread;
+    if (problem.pretend) {
+        thread.emplace(worker, o.workers, problem.pretend->of(examples), job.straggle, mailbox);
+    } else {
+        source = make_gradient_source(job.model, *problem.data.train, o.threads, o.seed + worker.value());
+        thread.emplace(worker, o.workers,
+                       Batcher(problem.data.train, problem.parts[worker.value()], examples, o.seed, worker), *source,
+                       job.straggle, mailbox);
+    }
     NodeLoop loop(node, transport, clock, mailbox,
-                  {.start_compute = [&](const ComputeJob& compute) { thread.start(compute); },
-                   .cancel_compute = [&] { thread.cancel(); }});
+                  {.start_compute = [&](const ComputeJob& compute) { thread->start(compute); },
+                   .cancel_compute = [&] { thread->cancel(); }});
     loop.run();
     transport.shutdown(clock.now() + kShutdown);
-    if (thread.failure()) std::rethrow_exception(thread.failure());
+    if (thread->failure()) std::rethrow_exception(thread->failure());
 }
 
 namespace {
 
-/// Rethrows what is being handled, with the system's refusal of a thread in words that help.
-[[noreturn]] void rethrow_in_words(std::size_t workers) {
-    try {
-        throw;
-    } catch (const std::system_error& error) {
-        if (error.code() != std::errc::resource_unavailable_try_again) throw;
-        throw EnvironmentError(
-            fmt::format("--workers {}: the system gives no more threads (a worker has two); use fewer "
-                        "workers, or raise the limit (ulimit -u)",
-                        workers));
-    }
+/// The error being handled, with the system's refusal of a thread in words that help.
+std::exception_ptr in_words(const std::system_error& error, std::size_t workers) {
+    if (error.code() != std::errc::resource_unavailable_try_again) return std::current_exception();
+    return std::make_exception_ptr(
+        EnvironmentError(fmt::format("--workers {}: the system gives no more threads (a worker has two); use fewer "
+                                     "workers, or raise the limit (ulimit -u)",
+                                     workers)));
 }
 
-Trained train_threads(const Problem& problem, const RunHooks& hooks) {
+} // namespace
+
+Trained train_in_threads(const Problem& problem, const RunHooks& hooks) {
     const std::size_t n = problem.job.options.workers;
     const SteadyClock clock;
     InProcessHub hub(n, clock);
     std::mutex mutex;
     std::exception_ptr failure;
     std::function<void()> stop; // what asks the server for the end, while there is one
-    std::vector<std::jthread> workers;
-    const auto server_end = hub.endpoint(kServerPeer); // goes before the workers: whatever happens, they see it go
-    for (std::uint32_t i = 0; i < n; ++i) {
-        workers.emplace_back([&, i, end = hub.endpoint(Peer{i + 1})] {
-            try {
-                work(problem, WorkerId{i}, *end, clock);
-            } catch (...) {
-                const std::lock_guard lock(mutex);
-                if (!failure) failure = std::current_exception();
-                if (stop) stop();
-            }
-        });
-    }
-    RunHooks with_stop = hooks;
-    with_stop.stop_with = [&](const std::function<void()>& ask) {
-        if (hooks.stop_with) hooks.stop_with(ask);
+    const auto fail = [&](std::exception_ptr why) {
         const std::lock_guard lock(mutex);
-        stop = ask;
-        if (stop && failure) stop();
+        if (!failure) failure = std::move(why);
+        if (stop) stop();
     };
-    Trained trained = serve(problem, *server_end, clock, with_stop);
-    for (std::jthread& worker : workers) worker.join();
-    if (failure) trained.failure = failure;
-    return trained;
-}
-
-} // namespace
-
-Trained train_in_threads(const Problem& problem, const RunHooks& hooks) {
     try {
-        return train_threads(problem, hooks);
-    } catch (...) {
-        rethrow_in_words(problem.job.options.workers);
+        std::vector<std::jthread> workers;
+        const auto server_end = hub.endpoint(kServerPeer); // goes before the workers: whatever happens, they see it go
+        for (std::uint32_t i = 0; i < n; ++i) {
+            workers.emplace_back([&, i, end = hub.endpoint(Peer{i + 1})] {
+                try {
+                    work(problem, WorkerId{i}, *end, clock);
+                } catch (const std::system_error& error) {
+                    fail(in_words(error, n));
+                } catch (...) {
+                    fail(std::current_exception());
+                }
+            });
+        }
+        RunHooks with_stop = hooks;
+        with_stop.stop_with = [&](const std::function<void()>& ask) {
+            if (hooks.stop_with) hooks.stop_with(ask);
+            const std::lock_guard lock(mutex);
+            stop = ask;
+            if (stop && failure) stop();
+        };
+        Trained trained = serve(problem, *server_end, clock, with_stop);
+        for (std::jthread& worker : workers) worker.join();
+        if (failure) trained.failure = failure;
+        return trained;
+    } catch (const std::system_error& error) {
+        std::rethrow_exception(in_words(error, n));
     }
 }
 

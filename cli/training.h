@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,11 @@
 #include "lategrad/runtime/evaluation_thread.h"
 #include "lategrad/runtime/mailbox.h"
 #include "lategrad/server/ledger.h"
+#include "lategrad/server/server.h"
+#include "lategrad/telemetry/summary.h"
 #include "lategrad/transport/clock.h"
 #include "lategrad/transport/transport.h"
+#include "lategrad/worker/compute_time.h"
 
 namespace lategrad {
 
@@ -28,14 +32,26 @@ struct Problem {
     std::vector<std::vector<std::uint32_t>> parts; ///< by worker
     std::vector<std::uint32_t> batches;            ///< by worker
     std::uint64_t run = 0;                         ///< names the run on the wire
+    /// Where nothing is computed: how long workers pretend that it takes.
+    std::optional<ComputeTime> pretend;
+
+    /// Examples to train on; 1 where there is no data.
+    std::uint64_t epoch_examples() const { return data.train ? data.train->size() : 1; }
 };
 
 /// Loads the data, makes the model. Throws InputError.
 Problem make_problem(const Job& job);
 
+/// Where --late-weight certified is to estimate the curvature, does so, and says so on standard error; else as it is.
+/// For the serving side alone: workers need no weights, and a replay has them recorded. Throws InputError.
+Problem certified(Problem problem);
+
 /// What decides a run's bits besides its options, by name: libtorch and the machine (fingerprint), the model's initial
 /// parameters or its file, the training examples.
 std::map<std::string, std::string> run_fingerprint(const Problem& problem);
+
+/// Says on stderr what may surprise a user of this problem.
+void warn_of_surprises(const Problem& problem);
 
 /// What a run tells and is told.
 struct RunHooks {
@@ -53,10 +69,14 @@ struct Trained {
     Outcome outcome = Outcome::running;
     double seconds = 0; ///< from when all workers were there to the run's end
     std::uint64_t bytes_received = 0, bytes_sent = 0;
+    std::optional<ServerLoad> server_load; ///< of a simulation
     /// What ended the run early: a worker that could not compute, an evaluation that failed. What was reached until
     /// then is whole, and worth keeping before this is rethrown.
     std::exception_ptr failure;
 };
+
+/// What a server of this problem, with so many floats in its flat vectors, is made with.
+ServerOptions server_options(const Problem& problem, std::size_t trainable, std::size_t size);
 
 /// The server's side over any transport. Returns when the run has ended and every evaluation is made.
 Trained serve(const Problem& problem, Transport& transport, const Clock& clock, const RunHooks& hooks);

@@ -34,6 +34,7 @@ struct Buffer::Block {
 
 struct BufferPool::State {
     mutable std::mutex mutex;
+    Memory memory = Memory::real;
     std::size_t bytes_max = 0;
     std::size_t bytes_allocated = 0;
     bool closed = false; // the pool is gone: returned blocks are freed
@@ -82,7 +83,8 @@ bool Buffer::unique() const {
     return block_ && block_->holders.load(std::memory_order_acquire) == 1;
 }
 
-BufferPool::BufferPool(std::size_t bytes_max) : state_(std::make_shared<State>()) {
+BufferPool::BufferPool(std::size_t bytes_max, Memory memory) : state_(std::make_shared<State>()) {
+    state_->memory = memory;
     state_->bytes_max = bytes_max;
 }
 
@@ -115,7 +117,7 @@ Buffer BufferPool::try_lease(std::size_t bytes) {
         }
         if (bytes > state_->bytes_max - state_->bytes_allocated) return {};
         auto fresh = std::make_unique<Buffer::Block>();
-        fresh->data = allocate(bytes);
+        if (state_->memory == Memory::real) fresh->data = allocate(bytes);
         fresh->capacity = bytes;
         block = fresh.release();
         state_->bytes_allocated += bytes;

@@ -50,8 +50,12 @@ class Buffer {
 /// Buffers may outlive their pool.
 class BufferPool {
   public:
-    /// At most `bytes_max` bytes exist at any time, leased and idle together.
-    explicit BufferPool(std::size_t bytes_max);
+    /// Nominal buffers have a size and nothing behind it: for a simulation that asks for the timing alone.
+    enum class Memory { real, nominal };
+
+    /// At most `bytes_max` bytes exist at any time, leased and idle together. REQUIRES: nobody touches what is in a
+    /// nominal buffer.
+    explicit BufferPool(std::size_t bytes_max, Memory memory = Memory::real);
     ~BufferPool();
     BufferPool(const BufferPool&) = delete;
     BufferPool& operator=(const BufferPool&) = delete;

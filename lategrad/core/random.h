@@ -13,7 +13,7 @@
 namespace lategrad {
 
 /// What a stream is for: the first part of its path.
-enum class Purpose : std::uint64_t { data = 1, partition = 2, straggle = 3, model = 4, test = 5 };
+enum class Purpose : std::uint64_t { data = 1, partition, straggle, model, test, theory, failures, curvature };
 
 /// xoshiro256++ (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021, §5), seeded by
 /// SplitMix64. The distributions are our own, because those of the standard library differ between implementations.

@@ -23,6 +23,8 @@ class Schedule {
 
     /// True for cosine: the run must have an end in updates or epochs.
     bool needs_end() const { return kind_ == Kind::cosine; }
+    /// True for steps by a factor above 1.
+    bool exceeds_base() const { return step_factor_ > 1; }
     /// What the base learning rate is multiplied with.
     double factor(const TrainingProgress& progress) const;
 

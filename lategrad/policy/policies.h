@@ -11,6 +11,7 @@ std::unique_ptr<Policy> make_sync(const PolicyOptions& options);
 std::unique_ptr<Policy> make_backup(const PolicyOptions& options);
 std::unique_ptr<Policy> make_reuse(const PolicyOptions& options);
 std::unique_ptr<Policy> make_kasync(const PolicyOptions& options);
+std::unique_ptr<Policy> make_kbatch(const PolicyOptions& options);
 std::unique_ptr<Policy> make_async(const PolicyOptions& options);
 std::unique_ptr<Policy> make_ssp(const PolicyOptions& options);
 

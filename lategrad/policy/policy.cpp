@@ -21,7 +21,8 @@ struct Overloaded : Handlers... {
 
 void PolicyOptions::parse_kind(std::string_view spec) {
     bound = 0;
-    if (spec == "sync" || spec == "backup" || spec == "reuse" || spec == "kasync" || spec == "async") {
+    if (spec == "sync" || spec == "backup" || spec == "reuse" || spec == "kasync" || spec == "kbatch" ||
+        spec == "async") {
         kind = spec;
         return;
     }
@@ -32,8 +33,8 @@ void PolicyOptions::parse_kind(std::string_view spec) {
             return;
         }
     }
-    throw InputError(
-        fmt::format("--policy {}: expected sync, backup, reuse, kasync, async or ssp:BOUND, as in ssp:3", spec));
+    throw InputError(fmt::format(
+        "--policy {}: expected sync, backup, reuse, kasync, kbatch, async or ssp:BOUND, as in ssp:3", spec));
 }
 
 void PolicyOptions::parse_normalize(std::string_view spec) {
@@ -113,14 +114,19 @@ void Policy::close(Closers closers, Decision& out) {
     std::sort(accepted_.begin(), accepted_.end(), [](const AppliedGradient& a, const AppliedGradient& b) {
         return std::tie(a.worker, a.step) < std::tie(b.worker, b.step);
     });
-    double quorum_examples = 0;
+    double fresh_examples = 0;
+    double late_examples = 0;
+    for (const AppliedGradient& gradient : accepted_)
+        (gradient.base == version_ ? fresh_examples : late_examples) += gradient.examples;
     double weighted_examples = 0;
     for (AppliedGradient& gradient : accepted_) {
         const Member& member = members_[gradient.worker.value()];
-        gradient.weight = options_.late_weight.of(version_ - gradient.base, version_.next() - member.applied_through,
-                                                  member.gradients);
+        gradient.weight = options_.late_weight.of({.staleness = version_ - gradient.base,
+                                                   .span_updates = version_.next() - member.applied_through,
+                                                   .gradients = member.gradients,
+                                                   .fresh_examples = fresh_examples,
+                                                   .late_examples = late_examples});
         weighted_examples += gradient.weight * gradient.examples;
-        if (closers == Closers::all || gradient.base == version_) quorum_examples += gradient.examples;
     }
     for (const AppliedGradient& gradient : accepted_) {
         Member& member = members_[gradient.worker.value()];
@@ -129,9 +135,13 @@ void Policy::close(Closers closers, Decision& out) {
     }
     switch (normalize_) {
     case Normalize::workers: out.denominator = static_cast<double>(active_examples_); break;
-    case Normalize::quorum: out.denominator = quorum_examples; break;
+    case Normalize::quorum:
+        out.denominator = closers == Closers::all ? fresh_examples + late_examples : fresh_examples;
+        break;
     case Normalize::weights: out.denominator = weighted_examples; break;
     }
+    // Who pushed and left is not among the active; the fresh ones' step must still be lr at most.
+    if (options_.late_weight.certified()) out.denominator = std::max(out.denominator, fresh_examples);
     out.closes = true;
     out.version = version_;
     out.applied.swap(accepted_);
@@ -144,6 +154,12 @@ void Policy::close(Closers closers, Decision& out) {
 }
 
 std::unique_ptr<Policy> make_policy(const PolicyOptions& options) {
+    const bool always_fresh = options.kind == "sync" || options.kind == "backup" || options.kind == "reuse";
+    if (options.late_weight.certified() && !always_fresh) {
+        throw InputError(fmt::format("--late-weight certified goes with --policy sync, backup and reuse; an update of "
+                                     "{} may have no fresh gradient to measure the late ones by",
+                                     options.kind));
+    }
     if (options.cancel_late && options.kind != "backup") {
         throw InputError(fmt::format(
             "--cancel-late goes with --policy backup; {} has a use for late gradients or waits for all", options.kind));
@@ -152,10 +168,11 @@ std::unique_ptr<Policy> make_policy(const PolicyOptions& options) {
     if (options.kind == "backup") return make_backup(options);
     if (options.kind == "reuse") return make_reuse(options);
     if (options.kind == "kasync") return make_kasync(options);
+    if (options.kind == "kbatch") return make_kbatch(options);
     if (options.kind == "async") return make_async(options);
     if (options.kind == "ssp") return make_ssp(options);
     throw InputError(
-        fmt::format("--policy {}: expected sync, backup, reuse, kasync, async or ssp:BOUND", options.kind));
+        fmt::format("--policy {}: expected sync, backup, reuse, kasync, kbatch, async or ssp:BOUND", options.kind));
 }
 
 } // namespace lategrad

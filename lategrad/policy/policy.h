@@ -27,13 +27,18 @@ enum class Normalize {
 };
 
 struct PolicyOptions {
-    std::string kind = "reuse";         ///< sync, backup, reuse, kasync, async, ssp
+    std::string kind = "reuse";         ///< sync, backup, reuse, kasync, kbatch, async, ssp
     std::uint64_t bound = 0;            ///< ssp
-    std::size_t wait_for = 1;           ///< k: backup, reuse, kasync
+    std::size_t wait_for = 1;           ///< k: backup, reuse, kasync, kbatch
     bool cancel_late = false;           ///< backup: at each update the late workers start anew
     LateWeight late_weight;             ///< s
     std::optional<Normalize> normalize; ///< empty: the policy's own (docs/policies.md)
     std::optional<std::uint64_t> staleness_max;
+
+    /// True where an update waits for wait_for gradients: not for all (sync), nor for any one (async, ssp).
+    bool has_quorum() const { return kind == "backup" || kind == "reuse" || kind == "kasync" || kind == "kbatch"; }
+    /// The most gradients of one worker that wait for an update.
+    std::size_t held_of_one_worker_max() const { return kind == "kbatch" ? wait_for : 1; }
 
     /// `--policy` and its `:BOUND`, into kind and bound. Throws InputError.
     void parse_kind(std::string_view spec);

@@ -1,5 +1,6 @@
 #include "lategrad/runtime/gradient_thread.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace lategrad {
@@ -9,10 +10,19 @@ GradientThread::GradientThread(WorkerId worker, std::size_t workers, Batcher bat
     : worker_(worker),
       workers_(workers),
       batcher_(std::move(batcher)),
-      source_(source),
+      source_(&source),
       straggle_(straggle),
       mailbox_(mailbox),
       thread_([this](ComputeJob& job) { compute(job); }) {}
+
+GradientThread::GradientThread(WorkerId worker, std::size_t workers, Duration compute, const StraggleModel& straggle,
+                               Mailbox& mailbox)
+    : worker_(worker),
+      workers_(workers),
+      compute_(compute),
+      straggle_(straggle),
+      mailbox_(mailbox),
+      thread_([this](ComputeJob& job) { this->compute(job); }) {}
 
 void GradientThread::start(const ComputeJob& job) {
     {
@@ -39,12 +49,17 @@ void GradientThread::compute(ComputeJob& job) {
     const auto begin = std::chrono::steady_clock::now();
     ComputeDone done{.step = job.step};
     try {
-        batcher_.draw(job.step, batch_);
-        done.loss = source_.compute(job.params.floats(), job.grad.floats(), batch_).mean;
-        const Duration computed = std::chrono::steady_clock::now() - begin;
+        Duration computed = compute_;
+        if (source_) {
+            batcher_->draw(job.step, batch_);
+            done.loss = source_->compute(job.params.floats(), job.grad.floats(), batch_).mean;
+            computed = std::chrono::steady_clock::now() - begin;
+        } else {
+            std::ranges::fill(job.grad.floats(), 0.0F);
+        }
         const Duration delay = straggle_.delay(worker_, job.step, workers_, computed);
         std::unique_lock lock(mutex_);
-        if (delay > Duration::zero()) {
+        if (!source_ || delay > Duration::zero()) {
             cancelled_changed_.wait_until(lock, begin + computed + delay, [this] { return cancelled_; });
         }
         done.cancelled = cancelled_;

@@ -5,6 +5,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "lategrad/data/batcher.h"
 #include "lategrad/runtime/job_thread.h"
@@ -19,6 +20,9 @@ class GradientThread {
     /// `source`, `straggle` and `mailbox` outlive the thread. `workers`: how many there are in the run.
     GradientThread(WorkerId worker, std::size_t workers, Batcher batcher, GradientSource& source,
                    const StraggleModel& straggle, Mailbox& mailbox);
+    /// Computes nothing: every gradient is zeros, after a sleep of `compute` and what `straggle` adds to it.
+    GradientThread(WorkerId worker, std::size_t workers, Duration compute, const StraggleModel& straggle,
+                   Mailbox& mailbox);
     ~GradientThread() { cancel(); }
 
     /// Answers with ComputeDone. REQUIRES: the one before has answered.
@@ -34,8 +38,9 @@ class GradientThread {
 
     WorkerId worker_;
     std::size_t workers_;
-    Batcher batcher_;
-    GradientSource& source_;
+    std::optional<Batcher> batcher_;
+    GradientSource* source_ = nullptr; ///< null: a gradient is a sleep of compute_
+    Duration compute_{0};
     const StraggleModel& straggle_;
     Mailbox& mailbox_;
     Batch batch_;

@@ -68,30 +68,49 @@ void Server::on_message(const MessageArrived& arrived, Time now, Effects& out) {
 }
 
 void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
-    const WorkerId worker = arrived.message.worker;
+    const Message& hello = arrived.message;
+    const WorkerId worker = hello.worker;
+    const bool fits = worker.value() < members_.size() && hello.examples > 0 && hello.elements == options_.size &&
+                      hello.run == options_.run && (state_ == State::gathering || state_ == State::running);
+    // What left during an update is still known by its peer until the update is done; so is its return put off.
+    if (fits && updating_ && !members_[worker.value()].here && !members_[worker.value()].joining) {
+        members_[worker.value()].joining = true;
+        waiting_.push_back(arrived);
+        return;
+    }
     if (worker_at(arrived.peer)) {
         ledger_.count_stray(); // it has said so before
         return;
     }
-    if (worker.value() >= members_.size() || members_[worker.value()].here || arrived.message.examples == 0 ||
-        arrived.message.elements != options_.size || arrived.message.run != options_.run ||
-        state_ != State::gathering) {
+    if (!fits || members_[worker.value()].here || members_[worker.value()].joining) {
         ledger_.count_stray();
         send(arrived.peer, {.type = MessageType::stop, .reason = Reason::malformed}, out);
         return;
     }
     if (arrived.peer.value() >= by_peer_.size()) by_peer_.resize(arrived.peer.value() + 1);
     by_peer_[arrived.peer.value()] = worker;
-    members_[worker.value()] = {.peer = arrived.peer, .examples = arrived.message.examples, .here = true};
-    if (++here_ < options_.workers) return;
-
-    state_ = State::running;
-    began_at_ = now;
-    for (std::uint32_t i = 0; i < members_.size(); ++i) {
-        out.events.push_back({now, JoinEvent{WorkerId{i}, members_[i].examples}});
-        decide(WorkerJoined{WorkerId{i}, members_[i].examples}, now, out);
+    Member& member = members_[worker.value()];
+    member.peer = arrived.peer;
+    member.examples = hello.examples;
+    member.here = true;
+    member.fate = Fate::lost;
+    member.reason = Reason::none;
+    member.unusable = 0;
+    ++here_;
+    if (state_ == State::running) {
+        join(worker, now, out);
+    } else if (here_ == options_.workers) {
+        state_ = State::running;
+        began_at_ = now;
+        for (std::uint32_t i = 0; i < members_.size(); ++i) join(WorkerId{i}, now, out);
+        end_if_reached(now, out); // --updates 0
     }
-    end_if_reached(now, out); // --updates 0
+}
+
+void Server::join(WorkerId worker, Time now, Effects& out) {
+    const std::uint32_t examples = members_[worker.value()].examples;
+    out.events.push_back({now, JoinEvent{worker, examples}});
+    decide(WorkerJoined{worker, examples}, now, out);
 }
 
 void Server::on_push(const MessageArrived& arrived, Time now, Effects& out) {
@@ -245,7 +264,11 @@ void Server::on_update_done(Time now, Effects& out) {
     std::size_t decided = 0;
     while (decided < waiting_.size() && !updating_ && state_ == State::running) {
         const Event event = std::move(waiting_[decided++]);
-        if (const auto* push = std::get_if<MessageArrived>(&event)) decide_push(*push, now, out);
+        const auto* message = std::get_if<MessageArrived>(&event);
+        if (message && message->message.type == MessageType::hello) {
+            members_[message->message.worker.value()].joining = false;
+            on_hello(*message, now, out);
+        } else if (message) decide_push(*message, now, out);
         else if (const auto worker = worker_at(std::get<PeerLeft>(event).peer)) decide_left(*worker, now, out);
     }
     decided = std::min(decided, waiting_.size()); // the end of the run has cleared them
@@ -287,7 +310,13 @@ void Server::send_parameters(Time now, Effects& out) {
 
 void Server::on_peer_left(Peer peer, Time now, Effects& out) {
     const auto worker = worker_at(peer);
-    if (worker && members_[worker->value()].here) {
+    if (worker && members_[worker->value()].joining) { // it came back and left again during one update
+        members_[worker->value()].joining = false;
+        std::erase_if(waiting_, [&](const Event& event) {
+            const auto* hello = std::get_if<MessageArrived>(&event);
+            return hello && hello->peer == peer && hello->message.type == MessageType::hello;
+        });
+    } else if (worker && members_[worker->value()].here) {
         members_[worker->value()].here = false;
         --here_;
         if (state_ == State::running) {

@@ -34,7 +34,9 @@ struct ServerOptions {
 
 /// A pure state machine (node.h). The times of its events and evaluations count from when all workers were there. While
 /// an update is being carried out, what arrives waits in order and is decided on afterwards, so that updates never
-/// queue. What waits is bounded: the push of each open assignment once, and each worker's departure.
+/// queue. What waits is bounded: the push of each open assignment once, and each worker's departure and return.
+///
+/// A worker that has left may come back, as a new process that says hello; its steps go on where they ended.
 class Server final : public Node {
   public:
     /// `initial` is version 0. `versions` lends memory for published ones: those still being sent, one being written.
@@ -61,6 +63,7 @@ class Server final : public Node {
         Peer peer;
         std::uint32_t examples = 0;
         bool here = false;
+        bool joining = false;   ///< its hello is among waiting_
         Fate fate = Fate::lost; ///< of its last gradient, to be told with its next parameters
         Reason reason = Reason::none;
         Step next_to_wait;          ///< steps before it have been among waiting_, and are not taken there again
@@ -75,6 +78,7 @@ class Server final : public Node {
 
     void on_message(const MessageArrived& arrived, Time now, Effects& out);
     void on_hello(const MessageArrived& arrived, Time now, Effects& out);
+    void join(WorkerId worker, Time now, Effects& out);
     void on_push(const MessageArrived& arrived, Time now, Effects& out);
     void on_peer_left(Peer peer, Time now, Effects& out);
     void on_update_done(Time now, Effects& out);
@@ -112,7 +116,7 @@ class Server final : public Node {
     Buffer parameters_;
     std::optional<Version> snapshot_; ///< the last version given out for evaluation
     std::vector<Held> held_;
-    std::vector<Event> waiting_; ///< arrived during an update: pushes and departures, in order
+    std::vector<Event> waiting_; ///< arrived during an update: pushes, departures and hellos, in order
     Decision decision_;
     std::vector<WorkerId> send_, cancel_; ///< of the update under way
     UpdateEvent update_event_;

@@ -56,7 +56,11 @@ bool is_terminal(std::FILE* out) {
     return ::isatty(::fileno(out)) == 1;
 }
 
-Progress::Progress(std::FILE* out, bool terminal, ProgressGoal goal) : out_(out), terminal_(terminal), goal_(goal) {}
+Progress::Progress(std::FILE* out, bool terminal, ProgressGoal goal, std::function<Time()> pace)
+    : out_(out),
+      terminal_(terminal),
+      goal_(goal),
+      pace_(std::move(pace)) {}
 
 void Progress::tell(const RunEvent& event) {
     now_ = event.at;
@@ -69,7 +73,11 @@ void Progress::tell(const RunEvent& event) {
     } else {
         return;
     }
-    if (terminal_ && (!drawn_at_ || now_ - *drawn_at_ >= kRedrawInterval)) draw();
+    if (!terminal_) return;
+    const Time now = pace_ ? pace_() : now_;
+    if (drawn_at_ && now - *drawn_at_ < kRedrawInterval) return;
+    draw();
+    drawn_at_ = now;
 }
 
 void Progress::on_update(const UpdateEvent& update) {
@@ -164,7 +172,6 @@ void Progress::draw() {
     if (text.size() > width) text = line(facts, evaluation_, Form::brief, width);
     write(out_, "\r" + text + "\x1b[K");
     std::fflush(out_);
-    drawn_at_ = now_;
 }
 
 void Progress::finish() {
@@ -184,7 +191,8 @@ std::string human_summary(const Summary& summary, const std::filesystem::path& f
     line("ended by", std::string(to_string(summary.outcome)));
     if (!summary.data.empty()) line("data", summary.data);
     line("policy", fmt::format("{}, waits for {} of {} workers", summary.policy, summary.wait_for, summary.workers));
-    line("updates", fmt::format("{} in {:.1f} s, {:.1f} per second", summary.updates, summary.seconds, rate));
+    line("updates", fmt::format("{} in {:.1f} s{}, {:.1f} per second", summary.updates, summary.seconds,
+                                summary.transport == kSimulated ? " of virtual time" : "", rate));
     if (summary.accuracy) {
         line("test", fmt::format("accuracy {:.2f} % (best {:.2f} %), loss {}", 100 * *summary.accuracy,
                                  100 * summary.best_accuracy.value_or(*summary.accuracy),
@@ -198,6 +206,11 @@ std::string human_summary(const Summary& summary, const std::filesystem::path& f
     line("staleness", fmt::format("mean {:.2f}, max {}", summary.staleness_mean, summary.staleness_max));
     line("traffic",
          fmt::format("{} received, {} sent", bytes_text(summary.bytes_received), bytes_text(summary.bytes_sent)));
+    const auto& load = summary.server_load;
+    if (load && load->receiving + load->sending + load->updating > 0) {
+        line("server", fmt::format("receives {:.0f} %, sends {:.0f} %, updates {:.0f} % of the time",
+                                   100 * load->receiving, 100 * load->sending, 100 * load->updating));
+    }
     if (!folder.empty()) line("run folder", folder.string());
     return text;
 }

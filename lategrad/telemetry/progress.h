@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -23,11 +24,12 @@ struct ProgressGoal {
     std::uint64_t eval_every = 1; ///< versions between those that are evaluated
 };
 
-/// On a terminal one line, redrawn; elsewhere one line per evaluation. Reads no clock: time is the events'.
+/// On a terminal one line, redrawn; elsewhere one line per evaluation. Time is the events'.
 class Progress {
   public:
-    /// `out` stays the caller's and must outlive this.
-    Progress(std::FILE* out, bool terminal, ProgressGoal goal);
+    /// `out` stays the caller's and must outlive this. `pace` is what redraws are paced by; empty: the events' time,
+    /// which in a simulation may fly.
+    Progress(std::FILE* out, bool terminal, ProgressGoal goal, std::function<Time()> pace = {});
 
     void tell(const RunEvent& event);
     /// Draws the last state and ends the terminal's line. Nothing else, and nothing where nothing was drawn.
@@ -56,6 +58,7 @@ class Progress {
     std::FILE* out_;
     bool terminal_;
     ProgressGoal goal_;
+    std::function<Time()> pace_;
     Time now_{};
     std::optional<Time> drawn_at_;
     Version version_;

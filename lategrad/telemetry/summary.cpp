@@ -1,6 +1,7 @@
 #include "lategrad/telemetry/summary.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "lategrad/telemetry/json_fields.h"
 
@@ -31,15 +32,41 @@ std::string to_json(const Summary& summary) {
     json["best_accuracy"] = optional(summary.best_accuracy);
     json["examples_applied"] = summary.examples_applied;
     json["late_applied"] = summary.late_applied;
+    json["staleness_histogram"] = summary.staleness_histogram;
     json["work_used"] = summary.work_used;
     json["stray"] = summary.stray;
     json["model"] = summary.model;
     json["data"] = summary.data;
     json["transport"] = summary.transport;
     json["codec"] = summary.codec;
+    if (const auto& load = summary.server_load) {
+        json["server_receiving"] = load->receiving;
+        json["server_sending"] = load->sending;
+        json["server_updating"] = load->updating;
+    }
     // Options may hold bytes that are not UTF-8 (a file's name): those are replaced rather than lost with all the rest.
     return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
+
+namespace {
+
+std::vector<std::uint64_t> histogram_of(const JsonFields& fields) {
+    std::vector<std::uint64_t> counts;
+    for (const nlohmann::json& count : fields.array("staleness_histogram")) {
+        if (!count.is_number_unsigned()) throw InputError("field \"staleness_histogram\" holds more than counts");
+        counts.push_back(count.get<std::uint64_t>());
+    }
+    return counts;
+}
+
+std::optional<ServerLoad> load_of(const nlohmann::json& json, const JsonFields& fields) {
+    if (!json.contains("server_receiving")) return std::nullopt;
+    return ServerLoad{.receiving = fields.number("server_receiving"),
+                      .sending = fields.number("server_sending"),
+                      .updating = fields.number("server_updating")};
+}
+
+} // namespace
 
 Summary parse_summary(std::string_view text) {
     const nlohmann::json json = parse_json_object(text);
@@ -64,12 +91,14 @@ Summary parse_summary(std::string_view text) {
             .best_accuracy = fields.optional_number("best_accuracy"),
             .examples_applied = fields.integer("examples_applied"),
             .late_applied = fields.integer("late_applied"),
+            .staleness_histogram = histogram_of(fields),
             .work_used = fields.number("work_used"),
             .stray = fields.integer("stray"),
             .model = fields.text("model"),
             .data = fields.text("data"),
             .transport = fields.text("transport"),
-            .codec = fields.text("codec")};
+            .codec = fields.text("codec"),
+            .server_load = load_of(json, fields)};
 }
 
 void SummaryBuilder::tell(const RunEvent& event) {
@@ -105,6 +134,10 @@ void SummaryBuilder::on_update(const UpdateEvent& update) {
         const std::uint64_t staleness = update.version - gradient.base;
         if (staleness > 0) ++summary_.late_applied;
         staleness_sum_ += staleness;
+        const auto bin = static_cast<std::size_t>(std::bit_width(staleness));
+        auto& histogram = summary_.staleness_histogram;
+        if (bin >= histogram.size()) histogram.resize(bin + 1, 0);
+        ++histogram[bin];
         summary_.staleness_max = std::max(summary_.staleness_max, staleness);
     }
     if (summary_.applied > 0) {

@@ -5,10 +5,23 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "lategrad/node/run_event.h"
 
 namespace lategrad {
+
+/// A simulated run's Summary::transport.
+inline constexpr std::string_view kSimulated = "simulation";
+
+/// How much a simulated run's servers had to do, in shares of its time: their links in each direction, their updates.
+struct ServerLoad {
+    double receiving = 0;
+    double sending = 0;
+    double updating = 0;
+
+    friend bool operator==(const ServerLoad&, const ServerLoad&) = default;
+};
 
 struct Summary {
     std::string policy;
@@ -32,12 +45,15 @@ struct Summary {
     std::optional<double> best_accuracy;
     std::uint64_t examples_applied = 0;
     std::uint64_t late_applied = 0; ///< applied with a staleness above 0
-    double work_used = 0;           ///< applied / (arrived + cancelled); 0 where there were none
-    std::uint64_t stray = 0;        ///< the server's count; no event tells it
+    /// Applied gradients by staleness: [0] fresh ones, [i] those from 2^(i−1) to 2^i − 1 updates late.
+    std::vector<std::uint64_t> staleness_histogram;
+    double work_used = 0;    ///< applied / (arrived + cancelled); 0 where there were none
+    std::uint64_t stray = 0; ///< the server's count; no event tells it
     std::string model;
     std::string data;
     std::string transport;
     std::string codec;
+    std::optional<ServerLoad> server_load; ///< of a simulated run
 
     friend bool operator==(const Summary&, const Summary&) = default;
 };

@@ -10,30 +10,12 @@
 #include "lategrad/core/error.h"
 #include "lategrad/core/parse.h"
 #include "lategrad/core/random.h"
-#include "lategrad/files/file.h"
+#include "lategrad/files/csv.h"
 
 namespace lategrad {
 namespace {
 
 constexpr double kSecondsMax = 1e9;
-constexpr std::size_t kTraceBytesMax = std::size_t{256} << 20;
-
-std::string_view trimmed(std::string_view text) {
-    constexpr std::string_view blanks = " \t\r";
-    const std::size_t begin = text.find_first_not_of(blanks);
-    if (begin == text.npos) return {};
-    return text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
-}
-
-std::vector<std::string_view> split(std::string_view text, char separator) {
-    std::vector<std::string_view> fields;
-    for (;;) {
-        const std::size_t end = text.find(separator);
-        fields.push_back(trimmed(text.substr(0, end)));
-        if (end == text.npos) return fields;
-        text.remove_prefix(end + 1);
-    }
-}
 
 /// The bound also keeps a heavy tail within Duration.
 Duration rounded(double nanoseconds) {
@@ -57,41 +39,20 @@ std::optional<Duration> duration(std::string_view text, bool bare_seconds) {
     return rounded(nanoseconds);
 }
 
-/// A trace: a header line that names the columns, then a line for each gradient that is delayed.
+/// A trace has a line for each gradient that is delayed.
 std::map<std::pair<std::uint32_t, std::uint64_t>, Duration> read_trace(const std::string& file) {
-    const auto bytes = read_file(file, kTraceBytesMax);
-    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    const auto lines = split(text, '\n');
-    const auto fail = [&](std::size_t line, const std::string& what) {
-        throw InputError(file + ":" + std::to_string(line + 1) + ": " + what);
-    };
-
-    constexpr std::array<std::string_view, 3> names = {"worker", "step", "seconds"};
-    std::array<std::size_t, 3> column{};
-    const auto header = split(lines[0], ',');
-    for (std::size_t i = 0; i < names.size(); ++i) {
-        column[i] = static_cast<std::size_t>(std::find(header.begin(), header.end(), names[i]) - header.begin());
-        if (column[i] == header.size())
-            fail(0, "no column " + std::string(names[i]) + "; the first line names the columns: worker,step,seconds");
-    }
-
     std::map<std::pair<std::uint32_t, std::uint64_t>, Duration> trace;
-    for (std::size_t line = 1; line < lines.size(); ++line) {
-        if (lines[line].empty()) continue;
-        const auto fields = split(lines[line], ',');
-        if (fields.size() != header.size())
-            fail(line,
-                 std::to_string(fields.size()) + " fields where the first line has " + std::to_string(header.size()));
-        const auto worker = parse_number<std::uint32_t>(fields[column[0]]);
-        const auto step = parse_number<std::uint64_t>(fields[column[1]]);
-        const auto seconds = parse_number<double>(fields[column[2]]);
-        if (!worker) fail(line, "worker '" + std::string(fields[column[0]]) + "' is not a number of a worker: 0, 1, …");
-        if (!step) fail(line, "step '" + std::string(fields[column[1]]) + "' is not a number of a step: 0, 1, …");
+    read_csv(file, {"worker", "step", "seconds"}, [&](const CsvRow& row) {
+        const auto worker = parse_number<std::uint32_t>(row[0]);
+        const auto step = parse_number<std::uint64_t>(row[1]);
+        const auto seconds = parse_number<double>(row[2]);
+        if (!worker) row.fail("worker '" + std::string(row[0]) + "' is not a number of a worker: 0, 1, …");
+        if (!step) row.fail("step '" + std::string(row[1]) + "' is not a number of a step: 0, 1, …");
         if (!seconds || *seconds < 0 || *seconds > kSecondsMax)
-            fail(line, "seconds '" + std::string(fields[column[2]]) + "' is not a time from 0 to 1e9");
+            row.fail("seconds '" + std::string(row[2]) + "' is not a time from 0 to 1e9");
         if (!trace.emplace(std::pair(*worker, *step), rounded(1e9 * *seconds)).second)
-            fail(line, "a second line for worker " + std::to_string(*worker) + ", step " + std::to_string(*step));
-    }
+            row.fail("a second line for worker " + std::to_string(*worker) + ", step " + std::to_string(*step));
+    });
     return trace;
 }
 

@@ -19,14 +19,15 @@ struct WorkerOptions {
 /// A pure state machine (node.h). Computes one gradient at a time, on the parameters it was sent last.
 class Worker final : public Node {
   public:
-    /// `gradients` lends the buffers that gradients live in until their fate is settled: two are in use at once, and a
-    /// third while a send is not yet known to be complete. Where all are on their way (--cancel-late over a slow link),
-    /// the next gradient waits for one.
+    /// `gradients` lends the buffers that gradients live in until their fate is settled: one that is computed, those
+    /// held for an update, and one more while a send is not yet known to be complete. Where all are on their way
+    /// (--cancel-late over a slow link), the next gradient waits for one.
     Worker(const WorkerOptions& options, Codec& codec, BufferPool& gradients);
 
     void handle(const Event& event, Time now, Effects& out) override;
 
-    static constexpr std::size_t kGradientBuffers = 3;
+    /// How many `gradients` must lend where so many of a worker's gradients wait for one update.
+    static constexpr std::size_t gradient_buffers(std::size_t held_max) { return held_max + 2; }
 
   private:
     void on_message(const Message& message, Effects& out);

@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include "cli/options.h"
+#include "lategrad/core/error.h"
 #include "tests/files/temp_dir.h"
 
 namespace lategrad {
@@ -17,6 +20,7 @@ TEST(Options, AreReadBackAsTheyWereWritten) {
     o.cancel_late = true;
     o.policy = "backup";
     o.late_weight = "exp:0.1";
+    o.curvature = "0.5,8";
     o.normalize = "weights";
     o.staleness_max = 9;
     o.batch_size = 70;
@@ -66,6 +70,45 @@ TEST(Options, FillInWhatIsLeftOpen) {
     o.time_limit = "20";
     EXPECT_FALSE(resolve(o).options.epochs);
     EXPECT_EQ(resolve(o).time_limit, from_seconds(20));
+}
+
+TEST(Options, CertifiedTakesBoundsOfTheCurvatureAndPlainSgd) {
+    const auto message = [](const RunOptions& o) -> std::string {
+        try {
+            resolve(o);
+            return "";
+        } catch (const InputError& error) {
+            return error.what();
+        }
+    };
+    RunOptions certified;
+    certified.late_weight = "certified";
+    certified.lr = 0.25;
+    EXPECT_FALSE(resolve(certified).curvature) << "to be estimated";
+    certified.curvature = "1,4";
+    EXPECT_EQ(resolve(certified).policy.late_weight.late_share, 0.125);
+
+    for (const char* bounds : {"4", "4,1", "0,4", "-1,4", "1,4,9", "1,inf", ","}) {
+        RunOptions o = certified;
+        o.curvature = bounds;
+        EXPECT_EQ(message(o), fmt::format("--curvature {}: expected A,B, the bounds of the Hessian's eigenvalues, "
+                                          "0 < A <= B",
+                                          bounds));
+    }
+    RunOptions o = certified;
+    o.late_weight = "one";
+    EXPECT_EQ(message(o), "--curvature 1,4: only for --late-weight certified");
+    o = certified;
+    o.momentum = 0.9;
+    EXPECT_EQ(message(o), "--momentum 0.9: --late-weight certified holds for plain sgd alone; set it to 0");
+    o = certified;
+    o.optimizer = "adam";
+    EXPECT_EQ(message(o), "--optimizer adam: --late-weight certified holds for plain sgd alone");
+    o = certified;
+    o.lr_schedule = "step:1,2";
+    EXPECT_EQ(message(o), "--lr-schedule step:1,2: rises above --lr, which --late-weight certified bounds");
+    o.lr_schedule = "step:1,0.5+warmup:1";
+    EXPECT_EQ(message(o), "");
 }
 
 } // namespace

@@ -91,6 +91,26 @@ TEST(Train, EveryPolicyEndsAndIsAccountedFor) {
     expect_accounted(cancelled);
 }
 
+TEST(Train, CertifiesLateGradientsByTheCurvatureGivenOrEstimated) {
+    const TempDir dir;
+    const auto run = [&](const std::string& name, std::vector<std::string> more) {
+        more.insert(more.begin(), {"--model", "logistic", "--weight-decay", "0.1", "--late-weight", "certified",
+                                   "--workers", "8", "--straggle", "exp:2ms"});
+        const Ran ran = run_program(small_run(dir, name, more));
+        expect_accounted(summary_of(ran));
+        EXPECT_EQ(run_program({"replay", (dir / name).string()}).err, "");
+        return ran.err;
+    };
+    EXPECT_EQ(run("given", {"--lr", "0.02", "--curvature", "0.1,50"}), "");
+    EXPECT_THAT(text_in(dir / "given/config.toml"), HasSubstr("curvature = \"0.1,50\"\n"));
+    EXPECT_THAT(text_in(dir / "given/events.jsonl"), HasSubstr("\"weight\":0.00")) << "of late ones";
+
+    EXPECT_THAT(run("estimated", {"--lr", "0.01"}),
+                HasSubstr("warning: --late-weight certified: no --curvature given; estimated as 0.1"));
+    EXPECT_THAT(text_in(dir / "estimated/config.toml"), HasSubstr("# curvature, not given, was estimated as 0.1"));
+    EXPECT_THAT(run("too-long", {"--lr", "5"}), HasSubstr("warning: --lr 5: above 1/b of this estimate"));
+}
+
 TEST(Train, SyncIsRepeatableBitForBit) {
     const TempDir dir;
     for (const char* name : {"a", "b"}) {
@@ -143,7 +163,7 @@ TEST(Train, ADivergedRunSaysSo) {
 
 TEST(Help, HasExamples) {
     EXPECT_THAT(run_program({"--help"}).out, HasSubstr("lategrad train"));
-    for (const std::string command : {"train", "compare", "evaluate", "replay", "inspect"}) {
+    for (const std::string command : {"train", "compare", "simulate", "theory", "evaluate", "replay", "inspect"}) {
         const Ran ran = run_program({command, "--help"});
         EXPECT_EQ(ran.status, 0);
         EXPECT_THAT(ran.out, HasSubstr("Example")) << command;

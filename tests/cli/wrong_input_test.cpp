@@ -36,9 +36,14 @@ TEST(WrongInput, OptionValues) {
         EXPECT_FALSE(std::filesystem::exists(dir / "run"));
     };
     train({"--model", "resnet"}, "--model resnet");
-    train({"--policy", "hogwild"}, "--policy hogwild: expected sync, backup, reuse, kasync, async or ssp:BOUND");
+    train({"--policy", "hogwild"},
+          "--policy hogwild: expected sync, backup, reuse, kasync, kbatch, async or ssp:BOUND");
     train({"--policy", "ssp:many"}, "--policy ssp:many");
     train({"--late-weight", "exp:-1"}, "--late-weight exp:-1");
+    train({"--late-weight", "certified", "--curvature", "4,1"}, "--curvature 4,1: expected A,B");
+    train({"--late-weight", "certified", "--curvature", "1,4", "--lr", "0.3"},
+          "--lr 0.3: --late-weight certified needs at most 1/B, which is 0.25");
+    train({"--late-weight", "certified", "--policy", "kasync"}, "--late-weight certified goes with --policy sync");
     train({"--normalize", "none"}, "--normalize none: expected workers, quorum or weights");
     train({"--optimizer", "lion"}, "lion");
     train({"--lr", "0"}, "--lr 0");
@@ -52,6 +57,7 @@ TEST(WrongInput, OptionValues) {
     train({"--workers", "4", "--wait-for", "5"}, "--wait-for 5: there are only 4 workers");
     train({"--workers", "0"}, "--workers 0");
     train({"--workers", "-1"}, "--workers: -1: expected a whole number");
+    train({"--wait-for", "0"}, "--wait-for: 0: expected 1 or more");
     train({"--wait-for", "two"}, "--wait-for: two: expected a whole number");
     train({"--seed", "99999999999999999999"},
           "--seed: 99999999999999999999: expected a whole number, 0 or more and below");
@@ -124,6 +130,8 @@ TEST(WrongInput, ModelFiles) {
     expect_refused({"train", "--data", data, "--model", dir.write("bad.pt", "no module").string()}, "bad.pt");
     expect_refused({"train", "--data", data, "--model", "lenet"}, "--model lenet");
     expect_refused({"train", "--data", data, "--model", "ridge"}, "--model ridge");
+    expect_refused({"train", "--data", data, "--model", "mlp:20", "--late-weight", "certified"},
+                   "the Hessian of --model mlp:20 has an eigenvalue of -");
 }
 
 TEST(WrongInput, AFolderThatHoldsARunStaysAsItIs) {
@@ -158,6 +166,46 @@ TEST(WrongInput, AFullDisk) {
                    "free");
     EXPECT_TRUE(std::filesystem::is_empty(disk));
     umount(disk.c_str());
+}
+
+TEST(WrongInput, OfASimulation) {
+    const TempDir dir;
+    const auto simulate = [&](std::vector<std::string> rest, const std::string& says) {
+        std::vector<std::string> arguments = {"simulate", "--out", (dir / "run").string()};
+        arguments.insert(arguments.end(), rest.begin(), rest.end());
+        expect_refused(arguments, says);
+        EXPECT_FALSE(std::filesystem::exists(dir / "run"));
+    };
+    simulate({"--compute", "-5ms"}, "--compute -5ms: expected a time with a unit");
+    simulate({"--compute", "20"}, "--compute 20: expected a time with a unit");
+    simulate({"--compute-per-example", "x"}, "--compute-per-example x: expected a time");
+    simulate({"--update-time", "-1s"}, "--update-time -1s: expected a time");
+    simulate({"--link", "0Mbit"}, "--link 0Mbit: nothing would ever arrive");
+    simulate({"--link", "1GB"}, "--link 1GB: expected bits per second with a unit");
+    simulate({"--link", "1Gbit,-2ms"}, "--link -2ms: expected a time");
+    simulate({"--server-link", "fast"}, "--server-link fast: expected bits per second");
+    simulate({"--servers", "0"}, "--servers 0: expected 1 or more");
+    simulate({"--payload", "4MB"}, "--payload: goes with --gradients none");
+    simulate({"--gradients", "none", "--payload", "4"}, "--payload 4: expected a size");
+    simulate({"--gradients", "none", "--payload", "2GiB"}, "--payload 2GiB: expected a size from 4B to 1GiB");
+    simulate({"--gradients", "some"}, "--gradients some: expected real or none");
+    simulate({"--gradients", "none", "--epochs", "2"}, "--epochs: --gradients none learns nothing");
+    simulate({"--gradients", "none", "--target-accuracy", "0.5"}, "--target-accuracy: --gradients none");
+    simulate({"--gradients", "none", "--workers", "1000"}, "--batch-size 256: smaller than the 1000 workers");
+    simulate({"--failures", "mtbf:60s"}, "--failures mtbf:60s: expected none, mtbf:MEAN,rejoin:TIME");
+    simulate({"--failures", "script:" + dir.write("f.csv", "seconds,worker,event\n1,7,leave\n").string()},
+             "names worker 7, but there are only 4");
+    simulate({"--failures", "script:" + dir.write("g.csv", "seconds,worker\n1,7\n").string()},
+             "g.csv:1: no column event");
+    simulate({"--straggle", "trace:" + dir.write("t.csv", "worker,step,seconds\n9,0,1\n").string()},
+             "there are only 4 workers");
+    simulate({"--log", "everything"}, "--log everything: expected events or summary");
+    simulate({"--jobs", "-1"}, "--jobs");
+    expect_refused({"train", "--compute", "5ms", "--out", (dir / "run").string()}, "--compute: real gradients take");
+    const std::string config = dir.write("c.toml", "workers = 4\n[simulate]\nlinks = \"1Gbit\"\n").string();
+    simulate({"--config", config}, "c.toml:3: links: there is no such option");
+    const std::string table = dir.write("d.toml", "workers = 4\n[cluster]\nlink = \"1Gbit\"\n").string();
+    simulate({"--config", table}, "d.toml:2: cluster: there is no command of that name with options of its own");
 }
 
 } // namespace

@@ -24,6 +24,8 @@ const std::map<std::string, std::set<std::string>, std::less<>>& table() {
         {"optim", {"core"}},
         {"server", {"core", "codec", "wire", "node", "policy", "optim"}},
         {"runtime", {"core", "data", "worker", "codec", "wire", "node", "transport"}},
+        {"sim", {"core", "files", "codec", "data", "wire", "node", "policy", "optim", "server", "worker"}},
+        {"theory", {"core"}},
         {"telemetry", {"core", "files", "node", "server"}},
     };
     return allowed;

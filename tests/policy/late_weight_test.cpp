@@ -9,7 +9,11 @@ namespace lategrad {
 namespace {
 
 double weight(const char* spec, std::uint64_t staleness, std::uint64_t span = 1, std::uint32_t gradients = 1) {
-    return LateWeight::parse(spec).of(staleness, span, gradients);
+    return LateWeight::parse(spec).of({.staleness = staleness,
+                                       .span_updates = span,
+                                       .gradients = gradients,
+                                       .fresh_examples = 8,
+                                       .late_examples = 8});
 }
 
 TEST(LateWeight, IsTheFunctionOfStalenessItIsNamedAfter) {
@@ -21,11 +25,23 @@ TEST(LateWeight, IsTheFunctionOfStalenessItIsNamedAfter) {
 }
 
 TEST(LateWeight, LeavesAFreshGradientOfASteadyWorkerAtOne) {
-    for (const char* spec : {"one", "inverse", "sqrt", "exp:2", "span"}) EXPECT_EQ(weight(spec, 0), 1) << spec;
+    for (const char* spec : {"one", "inverse", "sqrt", "exp:2", "span", "certified"})
+        EXPECT_EQ(weight(spec, 0), 1) << spec;
+}
+
+TEST(LateWeight, CertifiedGivesTheLateOnesTheirShareOfTheFreshOnes) {
+    LateWeight late = LateWeight::parse("certified");
+    const auto weight = [&](double fresh_examples, double late_examples) {
+        return late.of({.staleness = 2, .fresh_examples = fresh_examples, .late_examples = late_examples});
+    };
+    EXPECT_EQ(weight(16, 8), 0) << "nothing is known of the curvature";
+    late.certify(1, 4);
+    EXPECT_EQ(weight(16, 8), 0.25);
+    EXPECT_EQ(weight(16, 1), 1) << "never more than a fresh one";
 }
 
 TEST(LateWeight, SaysItselfAsOnTheCommandLine) {
-    for (const char* spec : {"one", "inverse", "sqrt", "exp:0.25", "span"})
+    for (const char* spec : {"one", "inverse", "sqrt", "exp:0.25", "span", "certified"})
         EXPECT_EQ(LateWeight::parse(spec).spec(), spec);
 }
 

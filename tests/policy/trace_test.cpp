@@ -54,6 +54,8 @@ std::unique_ptr<Policy> policy_from(const std::vector<std::string>& line) {
         if (word == "cancel-late") options.cancel_late = true;
         else if (word.starts_with("wait-for=")) options.wait_for = number<std::size_t>(after(word, "wait-for="));
         else if (word.starts_with("late-weight=")) options.late_weight = LateWeight::parse(after(word, "late-weight="));
+        else if (word.starts_with("late-share="))
+            options.late_weight.late_share = number<double>(after(word, "late-share="));
         else if (word.starts_with("normalize=")) options.parse_normalize(after(word, "normalize="));
         else options.staleness_max = number<std::uint64_t>(after(word, "staleness-max="));
     }

@@ -58,7 +58,7 @@ struct Finished {
 void work(WorkerId id, const RunOptions& options, Transport& transport, const Clock& clock) {
     Mailbox mailbox(transport);
     const auto codec = make_codec("none");
-    BufferPool gradients(Worker::kGradientBuffers * kBytes);
+    BufferPool gradients(Worker::gradient_buffers(1) * kBytes);
     Worker node({.worker = id, .examples = kBatches[id.value()], .size = Parabola::kSize}, *codec, gradients);
     Parabola parabola;
     BrokenSource broken;

@@ -1,14 +1,11 @@
-/// A server and its workers, the production nodes, driven in virtual time on one thread: the same options, the same
-/// run, event by event.
+/// The simulated cluster with options that suit tests: gradients are a function, whatever happened is kept.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "lategrad/codec/codec.h"
@@ -18,7 +15,8 @@
 #include "lategrad/optim/optimizer.h"
 #include "lategrad/policy/policy.h"
 #include "lategrad/server/server.h"
-#include "lategrad/worker/worker.h"
+#include "lategrad/sim/cluster.h"
+#include "lategrad/sim/computation.h"
 
 namespace lategrad {
 
@@ -39,7 +37,7 @@ struct VirtualClusterOptions {
     Duration latency{0}; ///< of every message; the order between two peers is kept
 
     /// How often a worker's push arrives; more than once is a duplicate.
-    std::function<std::size_t(const Message&)> copies = [](const Message&) { return std::size_t{1}; };
+    std::function<std::size_t(const Message&)> copies;
     std::function<void(const Snapshot&)> evaluate;
     bool keep_events = true;
 };
@@ -47,22 +45,17 @@ struct VirtualClusterOptions {
 class VirtualCluster {
   public:
     explicit VirtualCluster(VirtualClusterOptions options);
-    VirtualCluster(const VirtualCluster&) = delete;
-    VirtualCluster& operator=(const VirtualCluster&) = delete;
+    ~VirtualCluster();
 
-    /// From then on the worker does and hears nothing; the server is told that its peer is gone.
-    void kill(WorkerId worker, Time at);
-    /// Gives the server an event of the test's own.
-    void tell_server(Time at, Event event);
+    void kill(WorkerId worker, Time at) { cluster_->kill(worker, at); }
+    void revive(WorkerId worker, Time at) { cluster_->revive(worker, at); }
+    void tell_server(Time at, Event event) { cluster_->tell_server(at, std::move(event)); }
+    bool step() { return cluster_->step(); }
+    bool run(std::uint64_t events_max = 10'000'000) { return cluster_->run(events_max); }
 
-    /// Handles the next event. False when the server is done, or when nothing is left to happen.
-    bool step();
-    /// Until the server is done. False where that takes more than `events_max` events or never happens.
-    bool run(std::size_t events_max = 10'000'000);
-
-    bool done() const { return done_; }
-    Time now() const { return now_; }
-    const Server& server() const { return *server_; }
+    bool done() const { return cluster_->done(); }
+    Time now() const { return cluster_->now(); }
+    const Server& server() const { return cluster_->server(); }
     /// The parameters of the current version. REQUIRES: no update under way.
     std::vector<float> parameters() const;
     const std::vector<RunEvent>& events() const { return events_; }
@@ -82,44 +75,14 @@ class VirtualCluster {
     }
 
   private:
-    using Key = std::pair<Time, std::uint64_t>;
-    struct Computing {
-        ComputeJob job;
-        ComputeDone done;
-        std::vector<float> params; ///< as they were at the start
-        Key ends;
-    };
-    struct Seat {
-        explicit Seat(std::size_t bytes) : gradients(Worker::kGradientBuffers * bytes) {}
-        BufferPool gradients;
-        std::unique_ptr<Worker> worker;
-        std::optional<Computing> computing;
-        bool alive = true;
-    };
-
-    Key schedule(Time at, std::function<void()> action);
-    void to_server(const Event& event);
-    void to_worker(WorkerId id, const Event& event);
-    void start_compute(WorkerId id, const ComputeJob& job);
-    void finish_compute(WorkerId id);
-    void cancel_compute(WorkerId id);
-    Seat& seat(WorkerId id) { return *seats_[id.value()]; }
-    static Peer peer(WorkerId id) { return Peer{id.value() + 1}; }
-
-    VirtualClusterOptions options_;
+    class Functions;
+    std::size_t floats_;
     std::unique_ptr<Codec> codec_;
     std::unique_ptr<Optimizer> optimizer_;
     BufferPool versions_;
-    ThreadPool pool_{1};
-    std::unique_ptr<Server> server_;
-    std::vector<std::unique_ptr<Seat>> seats_;
-
-    std::map<Key, std::function<void()>> queue_;
-    std::uint64_t sequence_ = 0;
-    std::optional<Key> timer_; ///< the server's
-    Time now_{};
-    bool done_ = false;
+    std::unique_ptr<Computation> computation_;
     std::vector<RunEvent> events_;
+    std::unique_ptr<Cluster> cluster_;
 };
 
 } // namespace lategrad

@@ -94,6 +94,10 @@ TEST(Summary, json_by_example) {
   "best_accuracy": null,
   "examples_applied": 96,
   "late_applied": 1,
+  "staleness_histogram": [
+    2,
+    1
+  ],
   "work_used": 0.75,
   "stray": 0,
   "model": "lenet",
@@ -109,7 +113,18 @@ TEST(Summary, reads_back_exactly) {
     summary.seconds = 0.1 + 0.2;
     summary.stray = ~std::uint64_t{0};
     summary.data = "a \"quoted\" name\n";
+    summary.server_load = {.receiving = 0.1, .sending = 1.0 / 3, .updating = 0};
     EXPECT_EQ(parse_summary(to_json(summary)), summary);
+}
+
+TEST(Summary, counts_staleness_by_powers_of_two) {
+    SummaryBuilder builder;
+    UpdateEvent update{.version = Version{9}};
+    for (const std::uint64_t staleness : {0, 0, 1, 2, 3, 4, 7, 8}) {
+        update.applied.push_back({.base = Version{9 - staleness}, .examples = 1});
+    }
+    builder.tell({Time{}, update});
+    EXPECT_EQ(builder.summary().staleness_histogram, (std::vector<std::uint64_t>{2, 1, 2, 2, 1}));
 }
 
 TEST(Summary, says_what_is_wrong) {

@@ -42,7 +42,7 @@ class WorkerTest : public testing::Test {
     }
 
     BufferPool versions_{1024};
-    BufferPool gradients_{Worker::kGradientBuffers * kSize * sizeof(float)};
+    BufferPool gradients_{Worker::gradient_buffers(1) * kSize * sizeof(float)};
     std::unique_ptr<Codec> codec_ = make_codec("none");
     Worker worker_{{.worker = WorkerId{2}, .examples = 7, .run = 99, .size = kSize}, *codec_, gradients_};
     Effects out_;
@@ -217,7 +217,7 @@ TEST_F(WorkerTest, ReusesItsGradientBuffersStepAfterStep) {
 TEST_F(WorkerTest, WaitsForABufferWhenAllItsGradientsAreStillOnTheirWay) {
     handle(Timer{});
     std::vector<Buffer> on_the_way;
-    for (std::uint64_t step = 0; step < Worker::kGradientBuffers; ++step) {
+    for (std::uint64_t step = 0; step < Worker::gradient_buffers(1); ++step) {
         receive_parameters(step, step, true);
         on_the_way.push_back(handle(ComputeDone{.step = Step{step}}).sends.at(0).message.payload);
     }

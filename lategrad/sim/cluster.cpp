@@ -1,0 +1,306 @@
+#include "lategrad/sim/cluster.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "lategrad/core/error.h"
+
+namespace lategrad {
+
+Cluster::Cluster(ClusterOptions options, Codec& codec, Optimizer& optimizer, Buffer initial, BufferPool& versions,
+                 Computation* computation, std::function<void(const RunEvent&)> tell)
+    : options_(std::move(options)),
+      codec_(codec),
+      computation_(computation),
+      tell_(std::move(tell)) {
+    const std::size_t workers = options_.examples.size();
+    const LinkOptions& links = options_.links;
+    options_.server.workers = workers;
+    server_ = std::make_unique<Server>(options_.server, make_policy(options_.policy), codec, optimizer,
+                                       std::move(initial), versions);
+    if (!links.unlimited()) {
+        for (Direction& direction : directions_) {
+            direction.link.emplace(links.worker_rate, links.server_rate * links.servers);
+            direction.ways.resize(workers);
+        }
+    }
+    const auto memory = computation ? BufferPool::Memory::real : BufferPool::Memory::nominal;
+    const std::size_t gradients = Worker::gradient_buffers(options_.policy.held_of_one_worker_max());
+    tell_server(Time{}, Timer{});
+    for (std::uint32_t worker = 0; worker < workers; ++worker) {
+        seats_.emplace_back(gradients * options_.server.size * sizeof(float), memory);
+        start_life(worker);
+    }
+    for (const ScriptedFailure& failure : options_.failures.script()) {
+        if (failure.leaves) kill(failure.worker, failure.at);
+        else revive(failure.worker, failure.at);
+    }
+}
+
+void Cluster::kill(WorkerId worker, Time at) {
+    queue_.push(at, {Kind::die, worker.value(), kAnyLife});
+}
+
+void Cluster::revive(WorkerId worker, Time at) {
+    queue_.push(at, {Kind::revive, worker.value()});
+}
+
+void Cluster::tell_server(Time at, Event event) {
+    queue_.push(at, {Kind::to_server, 0, events_.put(std::move(event))});
+}
+
+bool Cluster::step() {
+    if (done_ || queue_.empty()) return false;
+    happen(queue_.pop());
+    return true;
+}
+
+bool Cluster::run(std::uint64_t events_max) {
+    for (std::uint64_t i = 0; i < events_max && step(); ++i) {
+    }
+    if (!done_) return false;
+    while (evaluations_ > 0) finish_evaluation(); // the run has ended, and they name their versions
+    return true;
+}
+
+void Cluster::happen(const Happening& what) {
+    Seat* const seat = what.worker < seats_.size() ? &seats_[what.worker] : nullptr;
+    switch (what.kind) {
+    case Kind::to_server: to_server(events_.take(what.slot)); return;
+    case Kind::to_worker:
+        to_worker(what.worker, MessageArrived{.peer = kServerPeer, .message = messages_.take(what.slot)});
+        return;
+    case Kind::computed:
+        if (seat->computing && seat->computation == what.slot) finish_compute(what.worker);
+        return;
+    case Kind::worker_timer:
+        if (seat->alarm.number != what.slot) return;
+        seat->alarm.at = kNever;
+        to_worker(what.worker, Timer{});
+        return;
+    case Kind::server_timer:
+        if (server_alarm_.number != what.slot) return;
+        server_alarm_.at = kNever;
+        to_server(Timer{});
+        return;
+    case Kind::transfer_ended:
+        if (directions_[what.worker].forecast == what.slot) end_transfers(what.worker);
+        return;
+    case Kind::die:
+        if (what.slot == kAnyLife || seat->lives == what.slot) die(what.worker);
+        return;
+    case Kind::revive:
+        if (seat->worker) return;
+        if (now() < seat->missed_at) revive(WorkerId{what.worker}, seat->missed_at);
+        else start_life(what.worker);
+        return;
+    case Kind::evaluated:
+        if (evaluations_ > 0) finish_evaluation();
+        return;
+    }
+}
+
+// ---- Nodes
+
+void Cluster::start_life(std::uint32_t worker) {
+    Seat& seat = seats_[worker];
+    seat.worker.emplace(WorkerOptions{.worker = WorkerId{worker},
+                                      .examples = options_.examples[worker],
+                                      .run = options_.server.run,
+                                      .size = options_.server.size},
+                        codec_, seat.gradients);
+    ++seat.lives;
+    seat.lifetime_set = false;
+    set_alarm(seat.alarm, now(), Kind::worker_timer, worker);
+}
+
+void Cluster::die(std::uint32_t worker) {
+    Seat& seat = seats_[worker];
+    if (!seat.worker) return;
+    give_up_compute(worker);
+    seat.computing = false;
+    seat.worker.reset(); // its memory goes with it
+    set_alarm(seat.alarm, kNever, Kind::worker_timer, worker);
+    for (Direction& direction : directions_) {
+        if (!direction.link) continue;
+        direction.ways[worker] = {};
+        direction.link->cut(now(), worker);
+    }
+    forecast_end(kUp);
+    forecast_end(kDown);
+    seat.missed_at = now() + options_.links.latency + options_.failures.detect();
+    tell_server(seat.missed_at, PeerLeft{peer(worker)});
+    if (options_.failures.random()) revive(WorkerId{worker}, now() + options_.failures.rejoin());
+}
+
+void Cluster::set_alarm(Alarm& alarm, Time at, Kind kind, std::uint32_t worker) {
+    if (alarm.at == at) return;
+    alarm.at = at;
+    ++alarm.number;
+    if (at != kNever) queue_.push(at, {kind, worker, alarm.number});
+}
+
+void Cluster::to_server(const Event& event) {
+    effects_.clear();
+    server_->handle(event, now(), effects_);
+    for (Send& sent : effects_.sends) send(kDown, sent.to.value() - 1, std::move(sent.message));
+    if (effects_.start_update) {
+        if (computation_) computation_->update(*effects_.start_update);
+        ++updates_;
+        tell_server(now() + options_.update_time, UpdateDone{});
+    }
+    if (effects_.evaluate && computation_) {
+        computation_->evaluate(*effects_.evaluate);
+        ++evaluations_;
+        queue_.push(now() + options_.evaluation_time, {Kind::evaluated});
+    }
+    if (tell_) std::for_each(effects_.events.begin(), effects_.events.end(), tell_);
+    set_alarm(server_alarm_, effects_.wake_at, Kind::server_timer, 0);
+    done_ = done_ || effects_.done;
+}
+
+void Cluster::to_worker(std::uint32_t id, const Event& event) {
+    if (id >= seats_.size() || !seats_[id].worker) return;
+    Seat& seat = seats_[id];
+    if (options_.failures.random() && !seat.lifetime_set && std::holds_alternative<MessageArrived>(event)) {
+        seat.lifetime_set = true;
+        queue_.push(now() + options_.failures.lifetime(WorkerId{id}, seat.lives), {Kind::die, id, seat.lives});
+    }
+    effects_.clear();
+    seat.worker->handle(event, now(), effects_);
+    for (Send& sent : effects_.sends) send(kUp, id, std::move(sent.message));
+    if (effects_.cancel_compute && seat.computing) {
+        give_up_compute(id);
+        queue_.push(now(), {Kind::computed, id, seat.computation}); // it hears of that as of the end of any other
+    }
+    if (effects_.start_compute) start_compute(id, *effects_.start_compute);
+    set_alarm(seat.alarm, effects_.done ? kNever : effects_.wake_at, Kind::worker_timer, id);
+    if (effects_.done) seat.worker.reset();
+}
+
+// ---- Computations
+
+void Cluster::start_compute(std::uint32_t worker, const ComputeJob& job) {
+    Seat& seat = seats_[worker];
+    CHECK(!seat.computing);
+    seat.computing = true;
+    seat.cancelled = false;
+    seat.step = job.step;
+    seat.compute_time = options_.compute_time(WorkerId{worker}, job.step);
+    const Time due = now() + seat.compute_time;
+    if (computation_) computation_->start(WorkerId{worker}, job, due);
+    queue_.push(due, {Kind::computed, worker, ++seat.computation});
+}
+
+void Cluster::give_up_compute(std::uint32_t worker) {
+    Seat& seat = seats_[worker];
+    if (!seat.computing || seat.cancelled) return;
+    seat.cancelled = true;
+    ++seat.computation;
+    if (computation_) computation_->cancel(WorkerId{worker});
+}
+
+void Cluster::finish_compute(std::uint32_t worker) {
+    Seat& seat = seats_[worker];
+    seat.computing = false;
+    ComputeDone done{.step = seat.step, .compute_seconds = seconds(seat.compute_time), .cancelled = seat.cancelled};
+    if (computation_ && !seat.cancelled) {
+        try {
+            done.loss = computation_->finish(WorkerId{worker});
+        } catch (...) {
+            failure_ = std::current_exception();
+            done.failed = true;
+            tell_server(now(), StopRequested{});
+        }
+    }
+    to_worker(worker, done);
+}
+
+void Cluster::finish_evaluation() {
+    --evaluations_;
+    try {
+        if (const auto result = computation_->finish_evaluation()) to_server(EvaluationDone{*result});
+    } catch (...) {
+        failure_ = std::current_exception();
+        tell_server(now(), StopRequested{}); // a run that nobody can judge is not worth going on with
+    }
+}
+
+// ---- Messages
+
+void Cluster::send(std::size_t direction, std::uint32_t worker, Message&& message) {
+    Direction& way_to = directions_[direction];
+    if (!way_to.link) {
+        deliver(direction, worker, std::move(message));
+        return;
+    }
+    if (worker >= way_to.ways.size() || (direction == kDown && !seats_[worker].worker)) return; // to nobody
+    Way& way = way_to.ways[worker];
+    if (!way.moving) {
+        start_transfer(direction, worker, std::move(message));
+        forecast_end(direction);
+        return;
+    }
+    way.waiting.push_back(std::move(message));
+}
+
+void Cluster::start_transfer(std::size_t direction, std::uint32_t worker, Message&& message) {
+    Direction& to = directions_[direction];
+    const std::size_t bytes = options_.links.servers * kHeaderBytes + message.payload.bytes();
+    to.ways[worker].moving = std::move(message);
+    to.link->start(now(), worker, static_cast<double>(bytes));
+}
+
+void Cluster::forecast_end(std::size_t direction) {
+    Direction& to = directions_[direction];
+    if (!to.link) return;
+    ++to.forecast;
+    if (const auto at = to.link->next_end()) {
+        queue_.push(*at, {Kind::transfer_ended, static_cast<std::uint32_t>(direction), to.forecast});
+    }
+}
+
+void Cluster::end_transfers(std::size_t direction) {
+    Direction& to = directions_[direction];
+    while (const auto worker = to.link->take_ended(now())) {
+        Way& way = to.ways[*worker];
+        deliver(direction, *worker, *std::exchange(way.moving, std::nullopt));
+        if (way.waiting.empty()) continue;
+        Message next = std::move(way.waiting.front());
+        way.waiting.pop_front();
+        start_transfer(direction, *worker, std::move(next));
+    }
+    forecast_end(direction);
+}
+
+void Cluster::deliver(std::size_t direction, std::uint32_t worker, Message&& message) {
+    const Time at = now() + options_.links.latency;
+    if (direction == kDown) {
+        queue_.push(at, {Kind::to_worker, worker, messages_.put(std::move(message))});
+        return;
+    }
+    MessageArrived arrived{.peer = peer(worker), .message = std::move(message)};
+    if (arrived.message.type == MessageType::push) {
+        if (computation_) arrived.defect = computation_->validate(arrived.message);
+        if (options_.copies) {
+            for (std::size_t i = options_.copies(arrived.message); i > 0; --i) tell_server(at, arrived);
+            return;
+        }
+    }
+    tell_server(at, std::move(arrived));
+}
+
+ClusterLoad Cluster::load() const {
+    const double lasted = seconds(server_->lasted());
+    if (lasted <= 0) return {};
+    const LinkOptions& links = options_.links;
+    const auto share = [&](const Direction& direction) {
+        if (!direction.link || links.server_rate == kUnlimited) return 0.0;
+        return direction.link->bytes_moved() / (links.server_rate * links.servers * lasted);
+    };
+    return {.receiving = share(directions_[kUp]),
+            .sending = share(directions_[kDown]),
+            .updating = static_cast<double>(updates_) * seconds(options_.update_time) / lasted};
+}
+
+} // namespace lategrad

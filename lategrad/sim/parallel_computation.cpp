@@ -1,0 +1,120 @@
+#include "lategrad/sim/parallel_computation.h"
+
+#include <utility>
+
+#include "lategrad/core/error.h"
+
+namespace lategrad {
+
+ParallelComputation::ParallelComputation(std::vector<std::unique_ptr<GradientSource>> sources,
+                                         std::vector<Batcher> batchers, Evaluate evaluate, const Codec& codec,
+                                         std::size_t elements, ThreadPool& updates)
+    : sources_(std::move(sources)),
+      batchers_(std::move(batchers)),
+      evaluate_(std::move(evaluate)),
+      codec_(codec),
+      elements_(elements),
+      updates_(updates),
+      gradients_(batchers_.size()) {
+    CHECK(!sources_.empty());
+    for (const auto& source : sources_) threads_.emplace_back([this, &source] { run(*source); });
+}
+
+ParallelComputation::~ParallelComputation() {
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+    }
+    submitted_.notify_all();
+}
+
+void ParallelComputation::start(WorkerId worker, const ComputeJob& job, Time due) {
+    Gradient& gradient = gradients_[worker.value()];
+    CHECK(!gradient.task);
+    Batcher& batcher = batchers_[worker.value()]; // of one task at a time
+    gradient.task = submit(
+        due, [job = ComputeJob(job), &batcher, &loss = gradient.loss](GradientSource& source, Batch& batch) mutable {
+            batcher.draw(job.step, batch);
+            loss = source.compute(std::as_const(job.params).floats(), job.grad.floats(), batch).mean;
+        });
+}
+
+double ParallelComputation::finish(WorkerId worker) {
+    Gradient& gradient = gradients_[worker.value()];
+    const TaskPtr task = std::exchange(gradient.task, nullptr);
+    CHECK(task);
+    wait_for(*task);
+    return gradient.loss;
+}
+
+void ParallelComputation::cancel(WorkerId worker) {
+    const TaskPtr task = std::exchange(gradients_[worker.value()].task, nullptr);
+    CHECK(task);
+    std::unique_lock lock(mutex_);
+    if (task->state == State::waiting) {
+        task->state = State::cancelled;
+        task->work = nullptr;
+    }
+    // One that has begun is waited for: when its memory is free again must not depend on how fast this machine is.
+    ended_.wait(lock, [&] { return task->state == State::done || task->state == State::cancelled; });
+}
+
+Reason ParallelComputation::validate(const Message& push) {
+    return codec_.validate({push.payload.data(), push.payload.bytes()}, elements_);
+}
+
+void ParallelComputation::evaluate(const Snapshot& snapshot) {
+    Judged judged;
+    judged.result = std::make_unique<Evaluation>();
+    judged.task = submit(snapshot.at, [this, snapshot, &result = *judged.result](GradientSource&, Batch&) {
+        result = evaluate_(snapshot);
+    });
+    judged_.push(std::move(judged));
+}
+
+std::optional<Evaluation> ParallelComputation::finish_evaluation() {
+    CHECK(!judged_.empty());
+    const Judged judged = std::move(judged_.front());
+    judged_.pop();
+    wait_for(*judged.task);
+    return *judged.result;
+}
+
+ParallelComputation::TaskPtr ParallelComputation::submit(Time due, std::function<void(GradientSource&, Batch&)> work) {
+    const std::lock_guard lock(mutex_);
+    auto task = std::make_shared<Task>(Task{.due = due, .number = numbers_++, .work = std::move(work)});
+    tasks_.push(task);
+    submitted_.notify_one();
+    return task;
+}
+
+void ParallelComputation::wait_for(Task& task) {
+    std::unique_lock lock(mutex_);
+    ended_.wait(lock, [&] { return task.state == State::done; });
+    if (task.failure) std::rethrow_exception(task.failure);
+}
+
+void ParallelComputation::run(GradientSource& source) {
+    Batch batch;
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        submitted_.wait(lock, [&] { return stopping_ || !tasks_.empty(); });
+        if (stopping_) return;
+        const TaskPtr task = tasks_.top();
+        tasks_.pop();
+        if (task->state == State::cancelled) continue;
+        task->state = State::running;
+        lock.unlock();
+        try {
+            task->work(source, batch);
+        } catch (...) {
+            task->failure = std::current_exception();
+        }
+        task->work = nullptr; // lets go of its buffers, before anybody is told
+        lock.lock();
+        task->state = State::done;
+        ended_.notify_all();
+    }
+}
+
+} // namespace lategrad
