@@ -286,8 +286,8 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
 }
 
 std::string to_toml(const RunOptions& o) {
-    std::string out = "# The options of this run, resolved; those left out are at their defaults. Run it again with\n"
-                      "# lategrad train --config THIS_FILE\n";
+    std::string out = "# The options of this run, resolved; those left out are at their defaults. Its command runs it again by\n"
+                      "# --config THIS_FILE; a table holds what only the command of its name reads.\n";
     const auto text = [&](const char* key, const std::string& value) { out += toml_line(key, value); };
     const auto plain = [&](const char* key, const auto& value) { out += fmt::format("{} = {}\n", key, value); };
     text("model", o.model);

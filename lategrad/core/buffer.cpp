@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -29,7 +30,7 @@ struct Buffer::Block {
     std::atomic<std::uint32_t> holders{1};
     std::byte* data = nullptr;
     std::size_t capacity = 0;
-    std::shared_ptr<BufferPool::State> pool; // set while leased: keeps the free list alive for the return
+    BufferPool::State* pool = nullptr;
 };
 
 struct BufferPool::State {
@@ -37,7 +38,8 @@ struct BufferPool::State {
     Memory memory = Memory::real;
     std::size_t bytes_max = 0;
     std::size_t bytes_allocated = 0;
-    bool closed = false; // the pool is gone: returned blocks are freed
+    std::size_t leased = 0; // blocks that are out
+    bool closed = false;    // the pool is gone: returned blocks are freed, and with the last of them this
     std::vector<Buffer::Block*> idle;
 
     void free(Buffer::Block* block) {
@@ -46,10 +48,17 @@ struct BufferPool::State {
         delete block;
     }
 
-    void take_back(Buffer::Block* block) {
-        const std::lock_guard lock(mutex);
-        if (closed) free(block);
-        else idle.push_back(block);
+    static void take_back(State* state, Buffer::Block* block) {
+        std::unique_lock lock(state->mutex);
+        --state->leased;
+        if (!state->closed) {
+            state->idle.push_back(block);
+            return;
+        }
+        state->free(block);
+        const bool last = state->leased == 0;
+        lock.unlock();
+        if (last) delete state;
     }
 };
 
@@ -65,8 +74,7 @@ Buffer& Buffer::operator=(Buffer other) noexcept {
 
 void Buffer::reset() noexcept {
     if (block_ && block_->holders.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        const auto pool = std::move(block_->pool);
-        pool->take_back(block_);
+        BufferPool::State::take_back(block_->pool, block_);
     }
     forget();
 }
@@ -83,16 +91,19 @@ bool Buffer::unique() const {
     return block_ && block_->holders.load(std::memory_order_acquire) == 1;
 }
 
-BufferPool::BufferPool(std::size_t bytes_max, Memory memory) : state_(std::make_shared<State>()) {
+BufferPool::BufferPool(std::size_t bytes_max, Memory memory) : state_(new State) {
     state_->memory = memory;
     state_->bytes_max = bytes_max;
 }
 
 BufferPool::~BufferPool() {
-    const std::lock_guard lock(state_->mutex);
+    std::unique_lock lock(state_->mutex);
     state_->closed = true;
     for (Buffer::Block* block : state_->idle) state_->free(block);
     state_->idle.clear();
+    const bool last = state_->leased == 0;
+    lock.unlock();
+    if (last) delete state_;
 }
 
 Buffer BufferPool::try_lease(std::size_t bytes) {
@@ -119,10 +130,11 @@ Buffer BufferPool::try_lease(std::size_t bytes) {
         auto fresh = std::make_unique<Buffer::Block>();
         if (state_->memory == Memory::real) fresh->data = allocate(bytes);
         fresh->capacity = bytes;
+        fresh->pool = state_;
         block = fresh.release();
         state_->bytes_allocated += bytes;
     }
-    block->pool = state_;
+    ++state_->leased;
     return Buffer(block, bytes);
 }
 

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 
 #include "lategrad/core/error.h"
@@ -70,7 +69,7 @@ class BufferPool {
     struct State;
 
   private:
-    std::shared_ptr<State> state_;
+    State* state_; // its own last holder: the pool, or the last buffer that is out when the pool is gone
 };
 
 } // namespace lategrad

@@ -1,7 +1,6 @@
 #include "lategrad/server/server.h"
 
 #include <algorithm>
-#include <tuple>
 #include <utility>
 
 #include "lategrad/core/error.h"
@@ -198,10 +197,12 @@ void Server::decide(const PolicyEvent& event, Time now, Effects& out) {
 }
 
 void Server::start_update(Time now, Effects& out) {
-    std::sort(held_.begin(), held_.end(),
-              [](const Held& a, const Held& b) { return std::tie(a.worker, a.step) < std::tie(b.worker, b.step); });
     const auto& applied = decision_.applied;
     CHECK(held_.size() == applied.size()); // what is held is what the policy has accepted
+    // The order of the sum. Places are sorted rather than what is held: these are many and small.
+    held_order_.resize(held_.size());
+    for (std::uint32_t i = 0; i < held_.size(); ++i) held_order_[i] = {held_[i].worker, held_[i].step, i};
+    std::sort(held_order_.begin(), held_order_.end());
 
     // Nobody but the server holds the current version: it is updated in place. Else it is being sent, computed on or
     // evaluated, and the next one is written beside it.
@@ -216,10 +217,11 @@ void Server::start_update(Time now, Effects& out) {
     update_.terms.clear();
     for (std::size_t i = 0; i < applied.size(); ++i) {
         const AppliedGradient& gradient = applied[i];
-        CHECK(held_[i].worker == gradient.worker && held_[i].step == gradient.step);
+        Held& held = held_[held_order_[i].place];
+        CHECK(held.worker == gradient.worker && held.step == gradient.step);
         update_.terms.push_back(
-            make_term(gradient, decision_.version, decision_.denominator, least, std::move(held_[i].payload)));
-        loss += held_[i].loss * gradient.examples;
+            make_term(gradient, decision_.version, decision_.denominator, least, std::move(held.payload)));
+        loss += held.loss * gradient.examples;
         examples += gradient.examples;
         examples_applied_ += gradient.examples;
         ledger_.apply();

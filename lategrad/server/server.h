@@ -76,6 +76,13 @@ class Server final : public Node {
         Buffer payload;
     };
 
+    struct HeldPlace {
+        WorkerId worker;
+        Step step;
+        std::uint32_t place;
+        friend auto operator<=>(const HeldPlace&, const HeldPlace&) = default;
+    };
+
     void on_message(const MessageArrived& arrived, Time now, Effects& out);
     void on_hello(const MessageArrived& arrived, Time now, Effects& out);
     void join(WorkerId worker, Time now, Effects& out);
@@ -116,7 +123,8 @@ class Server final : public Node {
     Buffer parameters_;
     std::optional<Version> snapshot_; ///< the last version given out for evaluation
     std::vector<Held> held_;
-    std::vector<Event> waiting_; ///< arrived during an update: pushes, departures and hellos, in order
+    std::vector<HeldPlace> held_order_; ///< of the update that closes
+    std::vector<Event> waiting_;        ///< arrived during an update: pushes, departures and hellos, in order
     Decision decision_;
     std::vector<WorkerId> send_, cancel_; ///< of the update under way
     UpdateEvent update_event_;
