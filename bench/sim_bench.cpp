@@ -24,7 +24,7 @@ namespace lategrad {
 namespace {
 
 constexpr int kRepetitions = 5;
-constexpr std::uint64_t kGradients = 2'000'000; ///< of a run, about
+constexpr std::uint64_t kGradients = 1'000'000; ///< of a run, about
 constexpr double kWanted = 1e6;                 ///< policy events per second
 constexpr std::size_t kFloats = 11'689'512;     ///< ResNet-18
 

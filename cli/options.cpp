@@ -17,6 +17,7 @@
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/parse.h"
+#include "lategrad/core/quantity.h"
 
 namespace lategrad {
 namespace {
@@ -65,7 +66,7 @@ CLI::Validator number() {
 
 constexpr std::array<std::string_view, 2> kCommandsWithTables = {"train", "simulate"};
 
-Curvature parse_curvature(const std::string& text) {
+HessianBounds parse_curvature(const std::string& text) {
     const auto fields = split(text, ',');
     const auto a = parse_number<double>(fields.front()), b = parse_number<double>(fields.back());
     require(fields.size() == 2 && a && b && *a > 0 && *a <= *b,
@@ -286,8 +287,9 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
 }
 
 std::string to_toml(const RunOptions& o) {
-    std::string out = "# The options of this run, resolved; those left out are at their defaults. Its command runs it again by\n"
-                      "# --config THIS_FILE; a table holds what only the command of its name reads.\n";
+    std::string out =
+        "# The options of this run, resolved; those left out are at their defaults. Its command runs it again by\n"
+        "# --config THIS_FILE; a table holds what only the command of its name reads.\n";
     const auto text = [&](const char* key, const std::string& value) { out += toml_line(key, value); };
     const auto plain = [&](const char* key, const auto& value) { out += fmt::format("{} = {}\n", key, value); };
     text("model", o.model);
@@ -408,6 +410,12 @@ Job resolve(const RunOptions& given) {
     job.straggle = StraggleModel::parse(o.straggle, o.seed);
     require(job.straggle.workers_min() <= o.workers,
             fmt::format("--straggle {}: there are only {} workers (--workers)", o.straggle, o.workers));
+    if (const auto missing = job.straggle.missing_in_trace(o.workers)) {
+        throw InputError(
+            fmt::format("--straggle {}: has no line for worker {}; each of the {} workers needs one, if only "
+                        "of 0 seconds",
+                        o.straggle, missing->value(), o.workers));
+    }
     if (!o.time_limit.empty()) {
         job.time_limit = parse_duration(o.time_limit, "--time-limit", true);
         require(*job.time_limit > Duration::zero(), fmt::format("--time-limit {}: expected more than 0", o.time_limit));

@@ -117,7 +117,7 @@ struct Job {
     DataOptions data;
     Partition partition;
     PolicyOptions policy;
-    std::optional<Curvature> curvature; ///< where given
+    std::optional<HessianBounds> curvature; ///< where given
     OptimizerOptions optimizer;
     Schedule schedule;
     StraggleModel straggle;

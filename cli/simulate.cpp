@@ -1,6 +1,5 @@
 /// lategrad simulate: a training run in virtual time on a modelled cluster.
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <limits>
@@ -18,7 +17,7 @@
 #include "cli/signals.h"
 #include "cli/training.h"
 #include "lategrad/core/error.h"
-#include "lategrad/core/parse.h"
+#include "lategrad/core/quantity.h"
 #include "lategrad/core/random.h"
 #include "lategrad/data/batcher.h"
 #include "lategrad/sim/cluster.h"
@@ -60,24 +59,33 @@ struct Effort {
     double seconds = 0;
 };
 
+constexpr std::uint32_t kServersMax = 1024;
 constexpr std::uint64_t kUpdatesDefault = 1000; ///< where no gradients are computed, there are no epochs
 
 std::size_t parse_bytes(const std::string& text) {
-    struct Unit {
-        std::string_view name;
-        double bytes;
-    };
-    constexpr auto units = std::to_array<Unit>(
-        {{"B", 1}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"KiB", 1024}, {"MiB", 1048576}, {"GiB", 1073741824}});
-    const std::size_t digits = text.find_last_of("0123456789.") + 1;
-    const auto value = parse_number<double>(std::string_view(text).substr(0, digits));
-    const auto unit =
-        std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == text.substr(digits); });
-    const double bytes = value && unit != units.end() ? *value * unit->bytes : 0;
-    if (bytes < sizeof(float) || bytes > kPayloadBytesMax) {
+    const auto bytes = parse_quantity(text, {{"B", 1},
+                                             {"kB", 1e3},
+                                             {"MB", 1e6},
+                                             {"GB", 1e9},
+                                             {"KiB", 1024},
+                                             {"MiB", 1024 * 1024},
+                                             {"GiB", 1024 * 1024 * 1024}});
+    if (!bytes || *bytes < sizeof(float) || *bytes > kPayloadBytesMax) {
         throw InputError(fmt::format("--payload {}: expected a size from 4B to 1GiB, as in 46.8MB", text));
     }
-    return static_cast<std::size_t>(bytes);
+    return static_cast<std::size_t>(*bytes);
+}
+
+/// Without any of these a gradient takes no time, and a run that ends by time would never end.
+void require_time_to_pass(const Simulation& simulation, const Job& job) {
+    const bool passes = simulation.compute.per_batch + simulation.compute.per_example > Duration::zero() ||
+                        !job.straggle.none() || simulation.update_time > Duration::zero() ||
+                        simulation.links.latency > Duration::zero() || !simulation.links.unlimited();
+    if (!passes) {
+        throw InputError(
+            "--compute 0: time would not pass; give it, --compute-per-example, --straggle, --update-time or "
+            "--link");
+    }
 }
 
 /// The options that are not those of train as well, as a table of config.toml.
@@ -139,17 +147,24 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
                                     std::holds_alternative<JoinEvent>(body) || std::holds_alternative<LeaveEvent>(body);
             if (hooks.tell) hooks.tell(event);
         });
-    if (hooks.stop_with) hooks.stop_with([&stop] { stop = true; });
     const auto began = std::chrono::steady_clock::now();
-    while (cluster.step()) {
-        if (stop.exchange(false)) cluster.tell_server(cluster.now(), StopRequested{});
+    {
+        const StopAsked asked(hooks, [&stop] { stop = true; });
+        while (cluster.step()) {
+            if (stop.exchange(false)) cluster.tell_server(cluster.now(), StopRequested{});
+        }
     }
-    cluster.run(); // the evaluations under way
+    if (!cluster.done()) {
+        throw InputError(fmt::format(
+            "nothing is left to happen after {:.3g} s of virtual time, and the run has not ended: all workers are gone "
+            "and --failures brings none back, or a time is beyond 292 years",
+            seconds(cluster.now())));
+    }
+    cluster.finish_evaluations();
     effort.seconds = seconds(Duration(std::chrono::steady_clock::now() - began));
-    if (hooks.stop_with) hooks.stop_with({});
 
     const Server& server = cluster.server();
-    CHECK(cluster.done() && server.totals().adds_up() && server.totals().open == 0);
+    CHECK(server.totals().adds_up() && server.totals().open == 0);
     std::vector<float> parameters;
     if (computation) {
         const auto floats = server.parameters().floats();
@@ -216,7 +231,9 @@ int simulate(SimulateOptions given) {
     simulation.update_time = parse_duration(given.update_time, "--update-time");
     simulation.links.parse_link(given.link);
     if (!given.server_link.empty()) simulation.links.parse_server_link(given.server_link);
-    if (given.servers == 0) throw InputError("--servers 0: expected 1 or more");
+    if (given.servers == 0 || given.servers > kServersMax) {
+        throw InputError(fmt::format("--servers {}: expected 1 to {}", given.servers, kServersMax));
+    }
     simulation.links.servers = given.servers;
     constexpr std::string_view kScript = "script:";
     if (given.failures.starts_with(kScript) && given.failures.size() > kScript.size()) {
@@ -241,6 +258,7 @@ int simulate(SimulateOptions given) {
     simulation.jobs = given.jobs > 0 ? given.jobs : std::max(1u, std::thread::hardware_concurrency());
 
     const Job job = resolve(o);
+    require_time_to_pass(simulation, job);
     Problem problem;
     if (real || given.payload.empty()) {
         problem = make_problem(job);
@@ -288,6 +306,7 @@ void add_simulate(CLI::App& program, Command& chosen) {
                                   ->type_name(type)
                                   ->capture_default_str();
         if constexpr (std::is_integral_v<std::remove_reference_t<decltype(value)>>) take_whole_numbers(*option);
+        return option;
     };
     add("--update-time", o.update_time, "how long the server takes for an update", "TIME");
     add("--link", o.link, "each worker's, in each direction: a rate, and a latency of every message; as 1Gbit,100us",
@@ -301,7 +320,8 @@ void add_simulate(CLI::App& program, Command& chosen) {
         "none, mtbf:MEAN,rejoin:TIME[,detect:TIME], or script:FILE.csv (columns seconds, worker, leave or join)",
         "SPEC");
     add("--log", o.log, "events, or summary alone; default events with real gradients", "WHAT");
-    add("--jobs", o.jobs, "gradients computed at a time; decides nothing but the speed; default one per core", "N");
+    add("--jobs", o.jobs, "gradients computed at a time; decides nothing but the speed; default one per core", "N")
+        ->default_str("");
     command->get_option("--workers")->description("up to 100,000 with --gradients none");
     command->get_option("--straggle")
         ->description("stragglers, in virtual time: none, exp:MEAN, shifted-exp:SHIFT,MEAN, pareto:SHAPE,SCALE, "

@@ -205,7 +205,7 @@ void check_size(std::size_t rows, std::size_t columns, const std::string& where)
     }
 }
 
-std::unique_ptr<RidgeProblem> make_problem(const ProblemOptions& options, std::size_t rows, std::size_t columns) {
+std::unique_ptr<RidgeProblem> ridge_problem(const ProblemOptions& options, std::size_t rows, std::size_t columns) {
     const auto check_eta = [&] {
         const double least = static_cast<double>(rows) / kConditionMax;
         if (options.eta < least) {
@@ -246,7 +246,7 @@ int ridge(const RidgeOptions& options) {
     if (!options.problem.data.empty() && (options.problem.rows || options.problem.columns))
         throw InputError("--data: has rows and columns of its own; leave out --rows and --cols");
     const auto problem =
-        make_problem(options.problem, options.problem.rows.value_or(200), options.problem.columns.value_or(20));
+        ridge_problem(options.problem, options.problem.rows.value_or(200), options.problem.columns.value_or(20));
     const Curvature curvature = problem->curvature_bounds();
     ConvergenceOptions run{.runs = options.runs, .seed = options.problem.seed};
     run.steps.fresh = options.alpha.value_or(1 / curvature.b);
@@ -497,7 +497,7 @@ int momentum(const MeasureOptions& options) {
                         "eigenvector, and there is nothing to measure",
                         rows_given, columns));
     }
-    const auto problem = make_problem(options.problem, rows_given, columns);
+    const auto problem = ridge_problem(options.problem, rows_given, columns);
     const auto eigenvalues = problem->eigenvalues();
     MomentumOptions run = options.momentum;
     run.alpha = options.alpha.value_or(1 / eigenvalues.back());

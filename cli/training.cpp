@@ -79,20 +79,6 @@ std::uint64_t default_eval_every(const Problem& problem) {
     return static_cast<std::uint64_t>(std::max(every, 1.0));
 }
 
-/// Lets others ask for the end of the run for as long as there is somebody to ask.
-class StopAsked {
-  public:
-    StopAsked(const RunHooks& hooks, Mailbox& mailbox) : hooks_(hooks) {
-        if (hooks_.stop_with) hooks_.stop_with([&mailbox] { mailbox.post(StopRequested{}); });
-    }
-    ~StopAsked() {
-        if (hooks_.stop_with) hooks_.stop_with({});
-    }
-
-  private:
-    const RunHooks& hooks_;
-};
-
 } // namespace
 
 Problem make_problem(const Job& job) {
@@ -133,7 +119,7 @@ Problem certified(Problem problem) {
         throw InputError("--late-weight certified: --gradients none has no loss whose curvature could be estimated; "
                          "give --curvature A,B");
     const Dataset& train = *problem.data.train;
-    const Curvature found = estimate_curvature(problem.job.model, train, o.weight_decay, o.threads, o.seed);
+    const HessianBounds found = estimate_curvature(problem.job.model, train, o.weight_decay, o.threads, o.seed);
     late_weight.certify(found.min, found.max);
     o.curvature_estimate = fmt::format("{:.4g},{:.4g}", found.min, found.max);
     spdlog::warn(
@@ -240,7 +226,7 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
                            return codec->validate({message.payload.data(), message.payload.bytes()}, model.size());
                        }});
     {
-        const StopAsked asked(hooks, mailbox);
+        const StopAsked asked(hooks, [&mailbox] { mailbox.post(StopRequested{}); });
         loop.run();
     }
     transport.shutdown(clock.now() + kShutdown);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli/options.h"
@@ -60,6 +61,22 @@ struct RunHooks {
     std::size_t snapshots_max = 256; ///< When::after: how many versions are kept
     /// Called once with a function that asks for the run's end, from any thread; and once with an empty one after it.
     std::function<void(std::function<void()>)> stop_with;
+};
+
+/// Lets others ask for the end of the run for as long as there is somebody to ask.
+class StopAsked {
+  public:
+    StopAsked(const RunHooks& hooks, std::function<void()> ask) : hooks_(hooks) {
+        if (hooks_.stop_with) hooks_.stop_with(std::move(ask));
+    }
+    ~StopAsked() {
+        if (hooks_.stop_with) hooks_.stop_with({});
+    }
+    StopAsked(const StopAsked&) = delete;
+    StopAsked& operator=(const StopAsked&) = delete;
+
+  private:
+    const RunHooks& hooks_;
 };
 
 struct Trained {

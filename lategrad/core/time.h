@@ -1,6 +1,7 @@
 /// Time is an argument: nothing below `runtime` and `sim` reads a clock.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 
 namespace lategrad {
@@ -18,6 +19,14 @@ using Duration = RunClock::duration;
 using Time = RunClock::time_point;
 
 inline constexpr Time kNever = Time::max();
+
+/// The longest time that any option takes, so that sums of a few stay within Duration.
+inline constexpr double kSecondsMax = 1e9;
+
+/// `wait` after `from`; kNever where that is beyond what a Time holds. REQUIRES: wait >= 0.
+inline Time later(Time from, Duration wait) {
+    return wait < kNever - std::max(from, Time{}) ? from + wait : kNever;
+}
 
 inline double seconds(Duration d) {
     return std::chrono::duration<double>(d).count();

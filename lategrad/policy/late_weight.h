@@ -22,7 +22,7 @@ struct LateWeight {
     std::string spec() const;
     bool certified() const { return kind == Kind::certified; }
     /// certified: for a loss whose curvature is in [a, b]. REQUIRES: 0 < a <= b.
-    void certify(double a, double b) { late_share = a / (2 * b); }
+    void certify(double a, double b) { late_share = a / b / 2; }
 
     /// What the weight of a gradient in an update may depend on.
     struct Applied {

@@ -69,6 +69,10 @@ void Server::on_message(const MessageArrived& arrived, Time now, Effects& out) {
 void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
     const Message& hello = arrived.message;
     const WorkerId worker = hello.worker;
+    if (state_ == State::ended) { // it came too late
+        send(arrived.peer, {.type = MessageType::stop, .worker = worker}, out);
+        return;
+    }
     const bool fits = worker.value() < members_.size() && hello.examples > 0 && hello.elements == options_.size &&
                       hello.run == options_.run && (state_ == State::gathering || state_ == State::running);
     // What left during an update is still known by its peer until the update is done; so is its return put off.
@@ -311,14 +315,18 @@ void Server::send_parameters(Time now, Effects& out) {
 }
 
 void Server::on_peer_left(Peer peer, Time now, Effects& out) {
+    // It came back and left again before its hello was decided on.
+    const auto hello = std::find_if(waiting_.begin(), waiting_.end(), [&](const Event& event) {
+        const auto* arrived = std::get_if<MessageArrived>(&event);
+        return arrived && arrived->peer == peer && arrived->message.type == MessageType::hello;
+    });
+    if (hello != waiting_.end()) {
+        members_[std::get<MessageArrived>(*hello).message.worker.value()].joining = false;
+        waiting_.erase(hello);
+        return;
+    }
     const auto worker = worker_at(peer);
-    if (worker && members_[worker->value()].joining) { // it came back and left again during one update
-        members_[worker->value()].joining = false;
-        std::erase_if(waiting_, [&](const Event& event) {
-            const auto* hello = std::get_if<MessageArrived>(&event);
-            return hello && hello->peer == peer && hello->message.type == MessageType::hello;
-        });
-    } else if (worker && members_[worker->value()].here) {
+    if (worker && members_[worker->value()].here) {
         members_[worker->value()].here = false;
         --here_;
         if (state_ == State::running) {
@@ -335,7 +343,8 @@ void Server::decide_left(WorkerId worker, Time now, Effects& out) {
     lose_open(worker, Reason::worker_gone, now, out);
     out.events.push_back({now, LeaveEvent{worker}});
     decide(WorkerLeft{worker}, now, out);
-    if (here_ == 0) end(Outcome::no_workers, now, out);
+    const bool returning = std::any_of(members_.begin(), members_.end(), [](const Member& m) { return m.joining; });
+    if (here_ == 0 && !returning && !options_.workers_return) end(Outcome::no_workers, now, out);
 }
 
 void Server::lose_open(WorkerId worker, Reason reason, Time now, Effects& out) {
@@ -378,6 +387,12 @@ void Server::finish(Time now, Effects& out) {
     for (std::uint32_t i = 0; i < members_.size(); ++i) {
         lose_open(WorkerId{i}, Reason::run_ended, now, out); // what arrived undecided is lost with them
         if (members_[i].here) send(members_[i].peer, {.type = MessageType::stop, .worker = WorkerId{i}}, out);
+    }
+    for (const Event& event : waiting_) { // who has come back meanwhile
+        const auto* arrived = std::get_if<MessageArrived>(&event);
+        if (arrived && arrived->message.type == MessageType::hello) {
+            send(arrived->peer, {.type = MessageType::stop, .worker = arrived->message.worker}, out);
+        }
     }
     waiting_.clear();
     snapshot(now, out);

@@ -15,8 +15,9 @@
 namespace lategrad {
 
 struct ServerOptions {
-    std::size_t workers = 1; ///< the run begins when all of these have said hello
-    std::uint64_t run = 0;   ///< names the run on the wire
+    std::size_t workers = 1;     ///< the run begins when all of these have said hello
+    std::uint64_t run = 0;       ///< names the run on the wire
+    bool workers_return = false; ///< with no worker left the run waits for one to return, and does not end
     double learning_rate = 0.05;
     Schedule schedule;
     std::uint64_t epoch_examples = 1; ///< the training part's size

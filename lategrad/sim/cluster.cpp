@@ -16,6 +16,7 @@ Cluster::Cluster(ClusterOptions options, Codec& codec, Optimizer& optimizer, Buf
     const std::size_t workers = options_.examples.size();
     const LinkOptions& links = options_.links;
     options_.server.workers = workers;
+    options_.server.workers_return = options_.failures.random();
     server_ = std::make_unique<Server>(options_.server, make_policy(options_.policy), codec, optimizer,
                                        std::move(initial), versions);
     if (!links.unlimited()) {
@@ -31,9 +32,15 @@ Cluster::Cluster(ClusterOptions options, Codec& codec, Optimizer& optimizer, Buf
         seats_.emplace_back(gradients * options_.server.size * sizeof(float), memory);
         start_life(worker);
     }
+}
+
+/// The script's time counts, as the events' does, from when all workers were there.
+void Cluster::begin() {
+    begun_ = true;
     for (const ScriptedFailure& failure : options_.failures.script()) {
-        if (failure.leaves) kill(failure.worker, failure.at);
-        else revive(failure.worker, failure.at);
+        const Time at = later(now(), failure.at);
+        if (failure.leaves) kill(failure.worker, at);
+        else revive(failure.worker, at);
     }
 }
 
@@ -58,9 +65,13 @@ bool Cluster::step() {
 bool Cluster::run(std::uint64_t events_max) {
     for (std::uint64_t i = 0; i < events_max && step(); ++i) {
     }
-    if (!done_) return false;
-    while (evaluations_ > 0) finish_evaluation(); // the run has ended, and they name their versions
-    return true;
+    if (done_) finish_evaluations();
+    return done_;
+}
+
+void Cluster::finish_evaluations() {
+    CHECK(done_);
+    while (evaluations_ > 0) finish_evaluation(); // they name their versions
 }
 
 void Cluster::happen(const Happening& what) {
@@ -68,7 +79,9 @@ void Cluster::happen(const Happening& what) {
     switch (what.kind) {
     case Kind::to_server: to_server(events_.take(what.slot)); return;
     case Kind::to_worker:
-        to_worker(what.worker, MessageArrived{.peer = kServerPeer, .message = messages_.take(what.slot)});
+        if (Letter letter = letters_.take(what.slot); letter.life == seat->lives) {
+            to_worker(what.worker, MessageArrived{.peer = kServerPeer, .message = std::move(letter.message)});
+        }
         return;
     case Kind::computed:
         if (seat->computing && seat->computation == what.slot) finish_compute(what.worker);
@@ -128,9 +141,9 @@ void Cluster::die(std::uint32_t worker) {
     }
     forecast_end(kUp);
     forecast_end(kDown);
-    seat.missed_at = now() + options_.links.latency + options_.failures.detect();
+    seat.missed_at = later(later(now(), options_.links.latency), options_.failures.detect());
     tell_server(seat.missed_at, PeerLeft{peer(worker)});
-    if (options_.failures.random()) revive(WorkerId{worker}, now() + options_.failures.rejoin());
+    if (options_.failures.random()) revive(WorkerId{worker}, later(now(), options_.failures.rejoin()));
 }
 
 void Cluster::set_alarm(Alarm& alarm, Time at, Kind kind, std::uint32_t worker) {
@@ -147,14 +160,17 @@ void Cluster::to_server(const Event& event) {
     if (effects_.start_update) {
         if (computation_) computation_->update(*effects_.start_update);
         ++updates_;
-        tell_server(now() + options_.update_time, UpdateDone{});
+        tell_server(later(now(), options_.update_time), UpdateDone{});
     }
     if (effects_.evaluate && computation_) {
         computation_->evaluate(*effects_.evaluate);
         ++evaluations_;
-        queue_.push(now() + options_.evaluation_time, {Kind::evaluated});
+        queue_.push(later(now(), options_.evaluation_time), {Kind::evaluated});
     }
-    if (tell_) std::for_each(effects_.events.begin(), effects_.events.end(), tell_);
+    for (const RunEvent& told : effects_.events) {
+        if (!begun_ && std::holds_alternative<JoinEvent>(told.body)) begin();
+        if (tell_) tell_(told);
+    }
     set_alarm(server_alarm_, effects_.wake_at, Kind::server_timer, 0);
     done_ = done_ || effects_.done;
 }
@@ -164,7 +180,7 @@ void Cluster::to_worker(std::uint32_t id, const Event& event) {
     Seat& seat = seats_[id];
     if (options_.failures.random() && !seat.lifetime_set && std::holds_alternative<MessageArrived>(event)) {
         seat.lifetime_set = true;
-        queue_.push(now() + options_.failures.lifetime(WorkerId{id}, seat.lives), {Kind::die, id, seat.lives});
+        queue_.push(later(now(), options_.failures.lifetime(WorkerId{id}, seat.lives)), {Kind::die, id, seat.lives});
     }
     effects_.clear();
     seat.worker->handle(event, now(), effects_);
@@ -187,7 +203,7 @@ void Cluster::start_compute(std::uint32_t worker, const ComputeJob& job) {
     seat.cancelled = false;
     seat.step = job.step;
     seat.compute_time = options_.compute_time(WorkerId{worker}, job.step);
-    const Time due = now() + seat.compute_time;
+    const Time due = later(now(), seat.compute_time);
     if (computation_) computation_->start(WorkerId{worker}, job, due);
     queue_.push(due, {Kind::computed, worker, ++seat.computation});
 }
@@ -234,7 +250,7 @@ void Cluster::send(std::size_t direction, std::uint32_t worker, Message&& messag
         deliver(direction, worker, std::move(message));
         return;
     }
-    if (worker >= way_to.ways.size() || (direction == kDown && !seats_[worker].worker)) return; // to nobody
+    if (worker >= way_to.ways.size() || !seats_[worker].worker) return; // to nobody, or of somebody who is no more
     Way& way = way_to.ways[worker];
     if (!way.moving) {
         start_transfer(direction, worker, std::move(message));
@@ -274,9 +290,10 @@ void Cluster::end_transfers(std::size_t direction) {
 }
 
 void Cluster::deliver(std::size_t direction, std::uint32_t worker, Message&& message) {
-    const Time at = now() + options_.links.latency;
+    const Time at = later(now(), options_.links.latency);
     if (direction == kDown) {
-        queue_.push(at, {Kind::to_worker, worker, messages_.put(std::move(message))});
+        if (worker >= seats_.size()) return; // to nobody
+        queue_.push(at, {Kind::to_worker, worker, letters_.put({seats_[worker].lives, std::move(message)})});
         return;
     }
     MessageArrived arrived{.peer = peer(worker), .message = std::move(message)};

@@ -66,8 +66,11 @@ class Cluster {
 
     /// Handles the next event. False when the server is done, or when nothing is left to happen.
     bool step();
+    /// What has been asked to be evaluated when the server is done. REQUIRES: done().
+    void finish_evaluations();
     /// Until the server is done and every evaluation is in. False where that takes more than `events_max` events or
-    /// never happens. Where a computation fails, the run ends; `failure` says why.
+    /// never happens: virtual time has ended, or all workers are gone and none comes back. Where a computation fails,
+    /// the run ends; `failure` says why.
     bool run(std::uint64_t events_max = UINT64_MAX);
 
     bool done() const { return done_; }
@@ -81,11 +84,11 @@ class Cluster {
   private:
     enum class Kind : std::uint32_t {
         to_server,      ///< slot: what arrives
-        to_worker,      ///< worker; slot: the message
+        to_worker,      ///< worker; slot: the letter
         computed,       ///< worker; slot: which of its computations
         worker_timer,   ///< worker; slot: which of its timers
         server_timer,   ///< slot: which of its timers
-        transfer_ended, ///< worker: the direction; slot: which forecast
+        transfer_ended, ///< worker: the direction, not a worker; slot: which forecast
         die,            ///< worker; slot: which of its lives, or kAnyLife
         revive,         ///< worker
         evaluated,
@@ -119,6 +122,12 @@ class Cluster {
       private:
         std::vector<T> values_;
         std::vector<std::uint64_t> free_;
+    };
+
+    /// A message to a worker is for the life in which it was sent.
+    struct Letter {
+        std::uint64_t life;
+        Message message;
     };
 
     /// The messages from one node to another over a limited link: one moves, the others wait.
@@ -156,6 +165,7 @@ class Cluster {
     };
 
     void start_life(std::uint32_t worker);
+    void begin();
     void happen(const Happening& what);
     void to_server(const Event& event);
     void to_worker(std::uint32_t worker, const Event& event);
@@ -181,11 +191,12 @@ class Cluster {
     std::array<Direction, 2> directions_;
     EventQueue<Happening> queue_;
     Slots<Event> events_;
-    Slots<Message> messages_;
+    Slots<Letter> letters_;
     Effects effects_; ///< of the event being handled
     Alarm server_alarm_;
     std::uint64_t updates_ = 0;
     std::size_t evaluations_ = 0; ///< under way
+    bool begun_ = false;          ///< all workers were there
     bool done_ = false;
     std::exception_ptr failure_;
 };

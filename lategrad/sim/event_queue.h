@@ -16,8 +16,9 @@ namespace lategrad {
 template <class Happening>
 class EventQueue {
   public:
-    /// At `at`, or now where that has passed.
+    /// At `at`, or now where that has passed; never, where that is kNever.
     void push(Time at, const Happening& what) {
+        if (at == kNever) return;
         const std::uint64_t sequence = sequence_++;
         // Most messages of a cluster with unlimited links arrive at once: they need no heap.
         if (at <= now_) due_.push_back({now_, sequence, what});
@@ -32,8 +33,8 @@ class EventQueue {
         const bool from_due = first_due_ < due_.size() && (later_.empty() || due_[first_due_] < later_.top());
         if (from_due) {
             const Happening what = due_[first_due_++].what;
-            if (first_due_ == due_.size()) {
-                due_.clear();
+            if (2 * first_due_ > due_.size()) { // what has been, is let go
+                due_.erase(due_.begin(), due_.begin() + static_cast<std::ptrdiff_t>(first_due_));
                 first_due_ = 0;
             }
             return what;

@@ -7,9 +7,9 @@
 
 #include "lategrad/core/error.h"
 #include "lategrad/core/parse.h"
+#include "lategrad/core/quantity.h"
 #include "lategrad/core/random.h"
 #include "lategrad/files/csv.h"
-#include "lategrad/worker/straggle.h"
 
 namespace lategrad {
 namespace {
@@ -21,12 +21,13 @@ std::vector<ScriptedFailure> read_script(const std::string& file) {
     read_csv(file, {"seconds", "worker", "event"}, [&](const CsvRow& row) {
         const auto at = parse_number<double>(row[0]);
         const auto worker = parse_number<std::uint32_t>(row[1]);
-        if (!at || *at < 0 || *at > 1e9) row.fail(fmt::format("seconds '{}' is not a time from 0 to 1e9", row[0]));
+        if (!at || *at < 0 || *at > kSecondsMax)
+            row.fail(fmt::format("seconds '{}' is not a time from 0 to 1e9", row[0]));
         if (!worker) row.fail(fmt::format("worker '{}' is not a number of a worker: 0, 1, …", row[1]));
         if (row[2] != "leave" && row[2] != "join") {
             row.fail(fmt::format("event '{}' is neither leave nor join", row[2]));
         }
-        script.push_back({Time{from_seconds(*at)}, WorkerId{*worker}, row[2] == "leave"});
+        script.push_back({from_seconds(*at), WorkerId{*worker}, row[2] == "leave"});
     });
     std::stable_sort(script.begin(), script.end(),
                      [](const ScriptedFailure& a, const ScriptedFailure& b) { return a.at < b.at; });
@@ -45,25 +46,24 @@ FailureModel FailureModel::parse(std::string_view spec, std::uint64_t seed) {
         return model;
     }
     bool rejoins = false;
+    bool known = true;
     for (const std::string_view part : split(spec, ',')) {
         const std::size_t colon = part.find(':');
         const std::string_view name = part.substr(0, colon);
         const std::string_view value = colon == part.npos ? std::string_view() : part.substr(colon + 1);
-        const std::string named = fmt::format("{} {}:", kOption, name);
         if (name == "mtbf") {
-            model.mtbf_ = seconds(parse_duration(value, named));
+            model.mtbf_ = seconds(parse_duration(value, kOption, false, spec));
             model.random_ = true;
         } else if (name == "rejoin") {
-            model.rejoin_ = parse_duration(value, named);
+            model.rejoin_ = parse_duration(value, kOption, false, spec);
             rejoins = true;
         } else if (name == "detect") {
-            model.detect_ = parse_duration(value, named);
+            model.detect_ = parse_duration(value, kOption, false, spec);
         } else {
-            model.random_ = false;
-            break;
+            known = false;
         }
     }
-    if (!model.random_ || !rejoins) {
+    if (!known || !model.random_ || !rejoins) {
         throw InputError(fmt::format("{} {}: expected none, mtbf:MEAN,rejoin:TIME[,detect:TIME], as in "
                                      "mtbf:60s,rejoin:10s, or script:FILE.csv",
                                      kOption, spec));
@@ -72,9 +72,8 @@ FailureModel FailureModel::parse(std::string_view spec, std::uint64_t seed) {
     return model;
 }
 
-Duration FailureModel::lifetime(WorkerId worker, std::uint64_t lives) const {
-    RandomStream random(seed_, Purpose::failures, {worker.value(), lives});
-    constexpr double kSecondsMax = 1e9;
+Duration FailureModel::lifetime(WorkerId worker, std::uint64_t life) const {
+    RandomStream random(seed_, Purpose::failures, {worker.value(), life});
     return from_seconds(std::min(random.exponential(mtbf_), kSecondsMax));
 }
 

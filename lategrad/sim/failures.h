@@ -13,23 +13,22 @@ namespace lategrad {
 
 /// One line of a script: this worker dies, or a new process of it starts.
 struct ScriptedFailure {
-    Time at;
+    Duration at; ///< since all workers were there
     WorkerId worker;
     bool leaves = true;
 };
 
 /// `none`; `mtbf:MEAN,rejoin:TIME[,detect:TIME]`: each worker dies after an exponential time with that mean, counted
 /// from the first parameters it is sent, is missed by the server `detect` later, and comes back after `rejoin`;
-/// `script:FILE.csv` with columns seconds, worker, event (leave or join).
+/// `script:FILE.csv` with columns seconds (since all workers were there), worker, event (leave or join).
 class FailureModel {
   public:
     /// Throws InputError naming `--failures`, and the file and line of a script.
     static FailureModel parse(std::string_view spec, std::uint64_t seed);
 
-    bool none() const { return !random_ && script_.empty(); }
-    /// How long a worker lives that has been started `lives` times before. Depends on (seed, worker, lives) alone.
+    /// How long a worker lives in its life number `life`: 1, 2, …. Depends on (seed, worker, life) alone.
     /// REQUIRES: random().
-    Duration lifetime(WorkerId worker, std::uint64_t lives) const;
+    Duration lifetime(WorkerId worker, std::uint64_t life) const;
     bool random() const { return random_; }
     Duration rejoin() const { return rejoin_; }
     Duration detect() const { return detect_; }

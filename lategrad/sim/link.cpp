@@ -1,14 +1,12 @@
 #include "lategrad/sim/link.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include <fmt/format.h>
 
 #include "lategrad/core/error.h"
-#include "lategrad/core/parse.h"
-#include "lategrad/worker/straggle.h"
+#include "lategrad/core/quantity.h"
 
 namespace lategrad {
 namespace {
@@ -16,38 +14,32 @@ namespace {
 /// A transfer whose last byte is this near has ended: far above the rounding of sums, far below a byte.
 constexpr double kEnded = 1e-6;
 
-/// Bytes per second.
-double parse_rate(std::string_view text, std::string_view option) {
-    struct Unit {
-        std::string_view name;
-        double bytes;
-    };
-    constexpr auto units = std::to_array<Unit>({{"bit", 0.125}, {"kbit", 125}, {"Mbit", 125e3}, {"Gbit", 125e6}});
+/// Bytes per second. `whole`: the option's value, of which `text` is the rate.
+double parse_rate(std::string_view text, std::string_view option, std::string_view whole) {
+    constexpr double kLeast = 0.125; // a bit per second; below that virtual time would end before the run
     if (text == "unlimited") return kUnlimited;
-    const std::size_t digits = text.find_last_of("0123456789.") + 1;
-    const auto value = parse_number<double>(text.substr(0, digits));
-    const auto unit =
-        std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == text.substr(digits); });
-    if (!value || *value < 0 || unit == units.end()) {
+    const auto rate = parse_quantity(text, {{"bit", 0.125}, {"kbit", 125}, {"Mbit", 125e3}, {"Gbit", 125e6}});
+    if (!rate) {
         throw InputError(fmt::format(
-            "{} {}: expected bits per second with a unit, as in 100Mbit or 1Gbit, or unlimited", option, text));
+            "{} {}: expected bits per second with a unit, as in 100Mbit or 1Gbit, or unlimited", option, whole));
     }
-    if (*value == 0)
-        throw InputError(fmt::format("{} {}: nothing would ever arrive; expected more than 0", option, text));
-    return *value * unit->bytes;
+    if (*rate < kLeast) {
+        throw InputError(fmt::format("{} {}: nothing would ever arrive; expected 1bit or more", option, whole));
+    }
+    return *rate;
 }
 
 } // namespace
 
 void LinkOptions::parse_link(std::string_view spec) {
     const std::size_t comma = spec.find(',');
-    worker_rate = parse_rate(spec.substr(0, comma), "--link");
+    worker_rate = parse_rate(spec.substr(0, comma), "--link", spec);
     server_rate = worker_rate;
-    if (comma != spec.npos) latency = parse_duration(spec.substr(comma + 1), "--link");
+    if (comma != spec.npos) latency = parse_duration(spec.substr(comma + 1), "--link", false, spec);
 }
 
 void LinkOptions::parse_server_link(std::string_view spec) {
-    server_rate = parse_rate(spec, "--server-link");
+    server_rate = parse_rate(spec, "--server-link", spec);
 }
 
 SharedLink::SharedLink(double transfer_rate, double total_rate)
@@ -95,8 +87,9 @@ void SharedLink::drop_cut() const {
 std::optional<Time> SharedLink::next_end() const {
     drop_cut();
     if (ends_.empty()) return std::nullopt;
-    const double left = std::max(ends_.top().ends_at - served_, 0.0);
-    return now_ + Duration(static_cast<Duration::rep>(std::ceil(1e9 * left / rate())));
+    const double left = std::max(ends_.top().ends_at - served_, 0.0) / rate();
+    if (left > kSecondsMax) return kNever;
+    return later(now_, Duration(static_cast<Duration::rep>(std::ceil(1e9 * left))));
 }
 
 std::optional<std::uint32_t> SharedLink::take_ended(Time now) {

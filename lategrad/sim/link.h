@@ -43,13 +43,13 @@ class SharedLink {
     /// The transfer ends where it is.
     void cut(Time now, std::uint32_t worker);
 
-    /// When the next transfer ends if none is started or cut before; rounded up to a nanosecond.
+    /// When the next transfer ends if none is started or cut before; rounded up to a nanosecond;
+    /// kNever where it takes longer than kSecondsMax.
     std::optional<Time> next_end() const;
     /// A worker whose transfer has ended by now; it is under way no more. In the order in which they ended, then by
     /// worker.
     std::optional<std::uint32_t> take_ended(Time now);
 
-    std::size_t under_way() const { return under_way_; }
     /// Moved so far, up to the last call.
     double bytes_moved() const { return bytes_moved_; }
 

@@ -119,11 +119,11 @@ double eigenvalue(const Hessian& hessian, End end, RandomStream random) {
 
 } // namespace
 
-Curvature estimate_curvature(const ModelSpec& spec, const Dataset& train, double weight_decay, int intra_op_threads,
-                             std::uint64_t seed) {
+HessianBounds estimate_curvature(const ModelSpec& spec, const Dataset& train, double weight_decay, int intra_op_threads,
+                                 std::uint64_t seed) {
     CHECK(intra_op_threads > 0);
     const auto model = make_model(spec, train, seed);
-    Curvature curvature;
+    HessianBounds curvature;
     try {
         use_threads(intra_op_threads);
         model->network().train(true);

@@ -10,7 +10,7 @@
 namespace lategrad {
 
 /// a and b of the step-size condition (docs/theory.md).
-struct Curvature {
+struct HessianBounds {
     double min = 0, max = 0;
 };
 
@@ -23,7 +23,7 @@ inline constexpr std::size_t kCurvatureExamples = 1024;
 /// arguments give the same bits.
 ///
 /// Throws InputError where min is not above 0, or libtorch has no second derivative of the model.
-Curvature estimate_curvature(const ModelSpec& spec, const Dataset& train, double weight_decay, int intra_op_threads,
-                             std::uint64_t seed);
+HessianBounds estimate_curvature(const ModelSpec& spec, const Dataset& train, double weight_decay, int intra_op_threads,
+                                 std::uint64_t seed);
 
 } // namespace lategrad

@@ -12,7 +12,10 @@ struct ComputeTime {
     Duration per_batch{0};
     Duration per_example{0};
 
-    Duration of(std::uint32_t examples) const { return per_batch + examples * per_example; }
+    Duration of(std::uint32_t examples) const {
+        const double total = seconds(per_batch) + examples * seconds(per_example);
+        return total < kSecondsMax ? per_batch + examples * per_example : from_seconds(kSecondsMax);
+    }
 };
 
 } // namespace lategrad

@@ -9,34 +9,16 @@
 
 #include "lategrad/core/error.h"
 #include "lategrad/core/parse.h"
+#include "lategrad/core/quantity.h"
 #include "lategrad/core/random.h"
 #include "lategrad/files/csv.h"
 
 namespace lategrad {
 namespace {
 
-constexpr double kSecondsMax = 1e9;
-
 /// The bound also keeps a heavy tail within Duration.
 Duration rounded(double nanoseconds) {
     return Duration(std::llround(std::min(nanoseconds, kSecondsMax * 1e9)));
-}
-
-std::optional<Duration> duration(std::string_view text, bool bare_seconds) {
-    struct Unit {
-        std::string_view name;
-        double nanoseconds;
-    };
-    constexpr std::array units =
-        std::to_array<Unit>({{"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}, {"", 1e9}});
-    const std::size_t digits = text.find_last_of("0123456789.") + 1;
-    const auto value = parse_number<double>(text.substr(0, digits));
-    const auto unit =
-        std::find_if(units.begin(), units.end(), [&](const Unit& u) { return u.name == text.substr(digits); });
-    if (!value || *value < 0 || unit == units.end() || (unit->name.empty() && !bare_seconds)) return std::nullopt;
-    const double nanoseconds = *value * unit->nanoseconds;
-    if (nanoseconds > kSecondsMax * 1e9) return std::nullopt;
-    return rounded(nanoseconds);
 }
 
 /// A trace has a line for each gradient that is delayed.
@@ -68,10 +50,7 @@ StraggleModel StraggleModel::parse(std::string_view spec, std::uint64_t seed) {
     const auto expect = [&](bool valid, const std::string& form) {
         if (!valid) throw InputError("--straggle " + model.spec_ + ": expected " + form);
     };
-    const auto time = [&](std::size_t i) -> std::optional<double> {
-        const auto parsed = duration(arguments[i], false);
-        return parsed ? std::optional(seconds(*parsed)) : std::nullopt;
-    };
+    const auto time = [&](std::size_t i) { return parse_seconds(arguments[i]); };
     const auto set = [&](Kind kind, std::optional<double> first, std::optional<double> second) {
         if (!first || !second) return false;
         model.kind_ = kind;
@@ -115,6 +94,14 @@ std::size_t StraggleModel::workers_min() const {
     return trace_.empty() ? slow_count_ : std::prev(trace_.end())->first.first + std::size_t{1};
 }
 
+std::optional<WorkerId> StraggleModel::missing_in_trace(std::size_t workers) const {
+    for (std::uint32_t i = 0; kind_ == Kind::trace && i < workers; ++i) {
+        const auto first = trace_.lower_bound({i, 0});
+        if (first == trace_.end() || first->first.first != i) return WorkerId{i};
+    }
+    return std::nullopt;
+}
+
 Duration StraggleModel::delay(WorkerId worker, Step step, std::size_t workers, Duration compute) const {
     RandomStream random(seed_, Purpose::straggle, {worker.value(), step.value()});
     const Duration factor_adds = rounded(static_cast<double>(compute.count()) * (second_ - 1)); // slow, bimodal
@@ -131,13 +118,6 @@ Duration StraggleModel::delay(WorkerId worker, Step step, std::size_t workers, D
     }
     }
     CHECK(false && "unknown straggle model");
-}
-
-Duration parse_duration(std::string_view text, std::string_view option, bool bare_seconds) {
-    if (const auto parsed = duration(text, bare_seconds)) return *parsed;
-    throw InputError(std::string(option) + " " + std::string(text) + ": expected a time " +
-                     (bare_seconds ? "in seconds or with a unit, as in 90, 20ms or 2m"
-                                   : "with a unit, as in 20ms, 1.5s, 2m or 100us"));
 }
 
 } // namespace lategrad

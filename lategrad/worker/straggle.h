@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,6 +28,8 @@ class StraggleModel {
     bool none() const { return kind_ == Kind::none; }
     /// How many workers there must be: those that are slow, or those that a trace has lines for.
     std::size_t workers_min() const;
+    /// The first of so many workers of whom a trace has no line.
+    std::optional<WorkerId> missing_in_trace(std::size_t workers) const;
 
   private:
     enum class Kind { none, exponential, shifted_exponential, pareto, slow, bimodal, trace };
@@ -38,9 +41,5 @@ class StraggleModel {
     std::size_t slow_count_ = 0;
     std::map<std::pair<std::uint32_t, std::uint64_t>, Duration> trace_;
 };
-
-/// `20ms`, `1.5s`, `2m`, `100us`; a number without a unit is refused unless `bare_seconds`. Throws InputError naming
-/// `option`.
-Duration parse_duration(std::string_view text, std::string_view option, bool bare_seconds = false);
 
 } // namespace lategrad

@@ -45,7 +45,7 @@ TEST(Options, AreReadBackAsTheyWereWritten) {
 
 TEST(Options, NameFilesFromAnywhere) {
     const TempDir dir;
-    dir.write("trace.csv", "worker,step,seconds\n");
+    dir.write("trace.csv", "worker,step,seconds\n0,0,1\n1,0,1\n2,0,1\n3,0,1\n");
     const auto before = std::filesystem::current_path();
     std::filesystem::current_path(dir.path());
     RunOptions o;

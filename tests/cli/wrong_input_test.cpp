@@ -181,10 +181,15 @@ TEST(WrongInput, OfASimulation) {
     simulate({"--compute-per-example", "x"}, "--compute-per-example x: expected a time");
     simulate({"--update-time", "-1s"}, "--update-time -1s: expected a time");
     simulate({"--link", "0Mbit"}, "--link 0Mbit: nothing would ever arrive");
+    simulate({"--link", "0.1bit"}, "--link 0.1bit: nothing would ever arrive");
+    simulate({"--link", "1Gbit,"}, "--link 1Gbit,: expected a time");
+    simulate({"--compute", "0ms", "--time-limit", "1"}, "--compute 0: time would not pass");
     simulate({"--link", "1GB"}, "--link 1GB: expected bits per second with a unit");
-    simulate({"--link", "1Gbit,-2ms"}, "--link -2ms: expected a time");
+    simulate({"--link", "1Gbit,-2ms"},
+             "--link 1Gbit,-2ms: expected a time with a unit, as in 20ms, 1.5s, 2m or 100us, not '-2ms'");
     simulate({"--server-link", "fast"}, "--server-link fast: expected bits per second");
-    simulate({"--servers", "0"}, "--servers 0: expected 1 or more");
+    simulate({"--servers", "0"}, "--servers 0: expected 1 to 1024");
+    simulate({"--servers", "4000000"}, "--servers 4000000: expected 1 to 1024");
     simulate({"--payload", "4MB"}, "--payload: goes with --gradients none");
     simulate({"--gradients", "none", "--payload", "4"}, "--payload 4: expected a size");
     simulate({"--gradients", "none", "--payload", "2GiB"}, "--payload 2GiB: expected a size from 4B to 1GiB");
@@ -199,6 +204,9 @@ TEST(WrongInput, OfASimulation) {
              "g.csv:1: no column event");
     simulate({"--straggle", "trace:" + dir.write("t.csv", "worker,step,seconds\n9,0,1\n").string()},
              "there are only 4 workers");
+    simulate(
+        {"--straggle", "trace:" + dir.write("u.csv", "worker,step,seconds\n0,0,1\n2,0,1\n").string(), "--workers", "3"},
+        "u.csv: has no line for worker 1; each of the 3 workers needs one");
     simulate({"--log", "everything"}, "--log everything: expected events or summary");
     simulate({"--jobs", "-1"}, "--jobs");
     expect_refused({"train", "--compute", "5ms", "--out", (dir / "run").string()}, "--compute: real gradients take");

@@ -59,7 +59,7 @@ Scenario draw_scenario() {
     s.latency = *rc::gen::element(0, 0, 1, 3, 15);
     s.updates = *rc::gen::inRange<std::uint64_t>(0, 25);
     s.time_limit = *rc::gen::element(0, 0, 40, 150);
-    s.deaths = *rc::gen::inRange<int>(0, static_cast<int>(s.workers) + 1);
+    s.deaths = *rc::gen::inRange<int>(0, 3 * static_cast<int>(s.workers));
     s.returns = *rc::gen::arbitrary<bool>();
     s.nan_percent = *rc::gen::element(0, 0, 10, 40);
     s.duplicate_percent = *rc::gen::element(0, 0, 20);

@@ -33,6 +33,15 @@ TEST(EventQueue, IsInTheOrderOfTimeThenOfAsking) {
     EXPECT_TRUE(queue.empty());
 }
 
+TEST(EventQueue, NeverIsNeverAndLaterSaturates) {
+    EventQueue<int> queue;
+    queue.push(kNever, 1);
+    EXPECT_TRUE(queue.empty());
+    EXPECT_EQ(later(at(5), Duration(3)), at(8));
+    EXPECT_EQ(later(at(5), Duration::max()), kNever);
+    EXPECT_EQ(later(kNever, Duration(1)), kNever);
+}
+
 TEST(EventQueue, EqualsItsSlowTwin) {
     RandomStream random(1, Purpose::test);
     EventQueue<int> queue;

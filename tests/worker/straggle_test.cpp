@@ -159,23 +159,5 @@ TEST(Straggle, ErrorsShowTheValidForm) {
                     AllOf(StartsWith("--straggle " + std::string(c.spec) + ": expected"), HasSubstr(c.form)));
 }
 
-TEST(ParseDuration, Units) {
-    EXPECT_EQ(parse_duration("20ms", "--x"), 20ms);
-    EXPECT_EQ(parse_duration("1.5s", "--x"), 1500ms);
-    EXPECT_EQ(parse_duration("2m", "--x"), 2min);
-    EXPECT_EQ(parse_duration("1h", "--x"), 1h);
-    EXPECT_EQ(parse_duration("100us", "--x"), 100us);
-    EXPECT_EQ(parse_duration("0s", "--x"), 0s);
-    EXPECT_EQ(parse_duration("90", "--x", true), 90s);
-    EXPECT_EQ(parse_duration("2m", "--x", true), 2min);
-}
-
-TEST(ParseDuration, ErrorsNameTheOption) {
-    for (const char* text : {"", "20", "ms", "-1s", "1 s", "1e99s", "infs", "nans", "1d", "1sx", "1..5s"})
-        EXPECT_EQ(message_of([&] { parse_duration(text, "--heartbeat"); }),
-                  "--heartbeat " + std::string(text) + ": expected a time with a unit, as in 20ms, 1.5s, 2m or 100us");
-    EXPECT_THAT(message_of([] { parse_duration("-1", "--time-limit", true); }), EndsWith("as in 90, 20ms or 2m"));
-}
-
 } // namespace
 } // namespace lategrad
