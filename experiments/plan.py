@@ -124,16 +124,18 @@ def final_accuracy(result: dict) -> float:
 
 
 def first_reach(curve: dict, target: float, axis: str = "seconds") -> float | None:
-    """Where on the axis the test accuracy first reaches the target, between two evaluations by a straight line.
-    None: never."""
+    """Where on the axis the test accuracy first reaches the target. One evaluation by itself jumps: the mean of three
+    in a row counts, at the middle one, and between two of these a straight line. None: never."""
     before = None
-    for x, accuracy in zip(curve[axis], curve["accuracy"]):
-        if accuracy is not None and accuracy >= target:
+    for i in range(1, len(curve["accuracy"]) - 1):
+        three = curve["accuracy"][i - 1 : i + 2]
+        x, accuracy = curve[axis][i], sum(a for a in three if a is not None) / 3
+        if accuracy >= target:
             if before is None:
                 return x
             share = (target - before[1]) / (accuracy - before[1])
             return before[0] + share * (x - before[0])
-        before = (x, accuracy if accuracy is not None else 0.0)
+        before = (x, accuracy)
     return None
 
 

@@ -87,9 +87,9 @@ def header(data: list[Data], quick: bool) -> list[str]:
         "Numbers are means over seeds with 95 % confidence intervals by Student's t. A difference is claimed only "
         f"where two intervals, each over at least {SEEDS_MIN} seeds, have no point in common; where they have one, it "
         "says that no difference is seen. Learning rates are tuned per case over the same grid on a seed that is not "
-        "reported: the fastest to the target, or where none reaches it the most accurate at the end. Accuracy at the "
-        "end is the mean of the last three evaluations. The sentences under *Found* are made from the numbers by a "
-        "program.",
+        "reported: the fastest to the target, or where none reaches it the most accurate at the end. An accuracy is "
+        "reached when the mean of three evaluations in a row does, at the middle one; accuracy at the end is the mean "
+        "of the last three. The sentences under *Found* are made from the numbers by a program.",
         "",
     ]
     return lines

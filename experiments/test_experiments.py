@@ -85,18 +85,19 @@ class Plan(unittest.TestCase):
             found = {run.key(): canned(accuracies=curve) for run, curve in zip(runs.values(), curves)}
             return experiment.choose(case, found)
 
-        self.assertEqual(choose([[0.1, 0.6, 0.6], [0.1, 0.2, 0.9]]), 0.1)
-        self.assertEqual(choose([[0.1, 0.6, 0.6], [0.1, 0.2, 0.9]], by="accuracy"), 0.1)
-        self.assertEqual(choose([[0.1, 0.6, 0.6], [0.1, 0.4, 0.9]], by="accuracy"), 0.2)
+        self.assertEqual(choose([[0.5, 0.6, 0.6, 0.6], [0.1, 0.2, 0.9, 0.9]]), 0.1)
+        self.assertEqual(choose([[0.5, 0.6, 0.6, 0.6], [0.1, 0.2, 0.9, 0.9]], by="accuracy"), 0.2)
         self.assertEqual(choose([[0.1, 0.2, 0.3], [0.1, 0.2, 0.4]]), 0.2)
         self.assertEqual(choose([[0.1, 0.2, 0.3]]), 0.1)
         self.assertIsNone(choose([]))
 
     def test_reach_is_between_evaluations(self):
-        curve = {"seconds": [1.0, 2.0, 3.0], "version": [10, 20, 30], "accuracy": [0.2, 0.6, 0.5]}
-        self.assertAlmostEqual(plan.first_reach(curve, 0.5), 1.75)
-        self.assertAlmostEqual(plan.first_reach(curve, 0.5, "version"), 17.5)
-        self.assertEqual(plan.first_reach(curve, 0.1), 1.0)
+        # Means of three: 0.3 at 2 s, 0.5 at 3 s, 0.6 at 4 s.
+        curve = {"seconds": [1.0, 2.0, 3.0, 4.0, 5.0], "accuracy": [0.0, 0.3, 0.6, 0.6, 0.6]}
+        curve["version"] = [10, 20, 30, 40, 50]
+        self.assertAlmostEqual(plan.first_reach(curve, 0.4), 2.5)
+        self.assertAlmostEqual(plan.first_reach(curve, 0.4, "version"), 25)
+        self.assertEqual(plan.first_reach(curve, 0.1), 2.0)
         self.assertIsNone(plan.first_reach(curve, 0.7))
 
     def test_the_experiments_expand(self):
