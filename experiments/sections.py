@@ -593,7 +593,7 @@ def weights_panel(case: str, arms: list, ends: dict, normalizations: list[str]) 
         series.append(Series(normalize, points, i + 1, style="across"))
     names = [arm_name(arm) for arm in reversed(arms)]
     limits = (-0.5, len(arms) - 0.5)
-    return Panel(case, "accuracy at the end, %", "", series, y_names=names, y_range=limits, key="below horizontal")
+    return Panel(case, "accuracy at the end, %", "", series, y_names=names, y_range=limits, key="")
 
 
 def weights_table(outcomes: dict, best: tuple) -> list[str]:
