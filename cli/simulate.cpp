@@ -151,7 +151,8 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
     {
         const StopAsked asked(hooks, [&stop] { stop = true; });
         while (cluster.step()) {
-            if (stop.exchange(false)) cluster.tell_server(cluster.now(), StopRequested{});
+            if (stop.load(std::memory_order_relaxed) && stop.exchange(false))
+                cluster.tell_server(cluster.now(), StopRequested{});
         }
     }
     if (!cluster.done()) {
@@ -163,23 +164,15 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
     cluster.finish_evaluations();
     effort.seconds = seconds(Duration(std::chrono::steady_clock::now() - began));
 
-    const Server& server = cluster.server();
-    CHECK(server.totals().adds_up() && server.totals().open == 0);
-    std::vector<float> parameters;
+    Trained trained = trained_by(cluster.server());
     if (computation) {
-        const auto floats = server.parameters().floats();
-        parameters.assign(floats.begin(), floats.end());
+        const auto floats = cluster.server().parameters().floats();
+        trained.parameters.assign(floats.begin(), floats.end());
     }
     const ClusterLoad load = cluster.load();
-    return {.version = server.version(),
-            .parameters = std::move(parameters),
-            .ledger = server.totals(),
-            .outcome = server.outcome(),
-            .seconds = seconds(server.lasted()),
-            .bytes_received = server.bytes_received(),
-            .bytes_sent = server.bytes_sent(),
-            .server_load = ServerLoad{load.receiving, load.sending, load.updating},
-            .failure = cluster.failure()};
+    trained.server_load = ServerLoad{load.receiving, load.sending, load.updating};
+    trained.failure = cluster.failure();
+    return trained;
 }
 
 Trained simulate_timing(const Problem& problem, const Simulation& simulation, const RunHooks& hooks, Effort& effort) {
@@ -206,12 +199,7 @@ Trained simulate_training(const Problem& problem, const Simulation& simulation, 
     std::mutex one_at_a_time;
     const auto evaluate = [&](const Snapshot& snapshot) {
         const std::lock_guard lock(one_at_a_time);
-        const auto score = evaluator.evaluate(snapshot.params.floats(), *problem.data.test);
-        return Evaluation{.version = snapshot.version,
-                          .at = snapshot.at,
-                          .examples_applied = snapshot.examples_applied,
-                          .loss = score.loss,
-                          .accuracy = score.accuracy};
+        return judge(evaluator, snapshot, *problem.data.test);
     };
     // Each version that a gradient is being computed on, or that waits for one, exists.
     BufferPool versions(std::numeric_limits<std::size_t>::max() / 2);

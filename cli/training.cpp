@@ -153,6 +153,25 @@ void warn_of_surprises(const Problem& problem) {
     }
 }
 
+Trained trained_by(const Server& server) {
+    CHECK(server.totals().adds_up() && server.totals().open == 0);
+    return {.version = server.version(),
+            .ledger = server.totals(),
+            .outcome = server.outcome(),
+            .seconds = seconds(server.lasted()),
+            .bytes_received = server.bytes_received(),
+            .bytes_sent = server.bytes_sent()};
+}
+
+Evaluation judge(TorchEvaluator& evaluator, const Snapshot& snapshot, const Dataset& test) {
+    const auto score = evaluator.evaluate(snapshot.params.floats(), test);
+    return {.version = snapshot.version,
+            .at = snapshot.at,
+            .examples_applied = snapshot.examples_applied,
+            .loss = score.loss,
+            .accuracy = score.accuracy};
+}
+
 ServerOptions server_options(const Problem& problem, std::size_t trainable, std::size_t size) {
     const RunOptions& o = problem.job.options;
     return {.workers = o.workers,
@@ -196,12 +215,7 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
         hooks.evaluate, std::max<std::size_t>(2, hooks.snapshots_max),
         [&](const Snapshot& snapshot) {
             try {
-                const auto score = evaluator.evaluate(snapshot.params.floats(), test);
-                return Evaluation{.version = snapshot.version,
-                                  .at = snapshot.at,
-                                  .examples_applied = snapshot.examples_applied,
-                                  .loss = score.loss,
-                                  .accuracy = score.accuracy};
+                return judge(evaluator, snapshot, test);
             } catch (...) {
                 mailbox.post(StopRequested{}); // a run that nobody can judge is not worth going on with
                 throw;
@@ -241,16 +255,11 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
     mailbox.take(late);
     for (const Event& event : late) loop.handle(event);
 
-    CHECK(server.totals().adds_up() && server.totals().open == 0);
+    Trained trained = trained_by(server);
     const auto parameters = server.parameters().floats();
-    return {.version = server.version(),
-            .parameters = {parameters.begin(), parameters.end()},
-            .ledger = server.totals(),
-            .outcome = server.outcome(),
-            .seconds = seconds(server.lasted()),
-            .bytes_received = server.bytes_received(),
-            .bytes_sent = server.bytes_sent(),
-            .failure = failure};
+    trained.parameters.assign(parameters.begin(), parameters.end());
+    trained.failure = failure;
+    return trained;
 }
 
 void work(const Problem& problem, WorkerId worker, Transport& transport, const Clock& clock) {

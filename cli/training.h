@@ -25,6 +25,8 @@
 
 namespace lategrad {
 
+class TorchEvaluator;
+
 /// What every node of a run is made from; the same in every process.
 struct Problem {
     Job job;
@@ -91,6 +93,12 @@ struct Trained {
     /// then is whole, and worth keeping before this is rethrown.
     std::exception_ptr failure;
 };
+
+/// What a run came to by its server's account, but for the parameters. REQUIRES: it has ended.
+Trained trained_by(const Server& server);
+
+/// The snapshot's loss and accuracy on the test part.
+Evaluation judge(TorchEvaluator& evaluator, const Snapshot& snapshot, const Dataset& test);
 
 /// What a server of this problem, with so many floats in its flat vectors, is made with.
 ServerOptions server_options(const Problem& problem, std::size_t trainable, std::size_t size);
