@@ -7,7 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
-#include <vector>
+#include <utility>
 
 namespace lategrad {
 namespace {
@@ -31,6 +31,7 @@ struct Buffer::Block {
     std::byte* data = nullptr;
     std::size_t capacity = 0;
     BufferPool::State* pool = nullptr;
+    Block* next_idle = nullptr;
 };
 
 struct BufferPool::State {
@@ -38,10 +39,28 @@ struct BufferPool::State {
     Memory memory = Memory::real;
     std::size_t bytes_max = 0;
     std::size_t bytes_allocated = 0;
-    std::size_t leased = 0; // blocks that are out
-    bool closed = false;    // the pool is gone: returned blocks are freed, and with the last of them this
-    std::vector<Buffer::Block*> idle;
+    std::size_t leased = 0;        // blocks that are out
+    bool closed = false;           // the pool is gone: returned blocks are freed, and with the last of them this
+    Buffer::Block* idle = nullptr; // the first of a list
 
+    void push_idle(Buffer::Block* block) { block->next_idle = std::exchange(idle, block); }
+    // The smallest idle block that fits, out of the list, or null. Pools hold a handful of blocks, nearly always of one
+    // size.
+    Buffer::Block* take_idle(std::size_t bytes) {
+        Buffer::Block** best = nullptr;
+        for (Buffer::Block** at = &idle; *at; at = &(*at)->next_idle) {
+            if ((*at)->capacity >= bytes && (!best || (*at)->capacity < (*best)->capacity)) best = at;
+        }
+        if (!best) return nullptr;
+        Buffer::Block* const block = *best;
+        *best = block->next_idle;
+        return block;
+    }
+    void free_idle() {
+        Buffer::Block* const block = idle;
+        idle = block->next_idle;
+        free(block);
+    }
     void free(Buffer::Block* block) {
         bytes_allocated -= block->capacity;
         std::free(block->data);
@@ -52,7 +71,7 @@ struct BufferPool::State {
         std::unique_lock lock(state->mutex);
         --state->leased;
         if (!state->closed) {
-            state->idle.push_back(block);
+            state->push_idle(block);
             return;
         }
         state->free(block);
@@ -99,8 +118,7 @@ BufferPool::BufferPool(std::size_t bytes_max, Memory memory) : state_(new State)
 BufferPool::~BufferPool() {
     std::unique_lock lock(state_->mutex);
     state_->closed = true;
-    for (Buffer::Block* block : state_->idle) state_->free(block);
-    state_->idle.clear();
+    while (state_->idle) state_->free_idle();
     const bool last = state_->leased == 0;
     lock.unlock();
     if (last) delete state_;
@@ -108,24 +126,12 @@ BufferPool::~BufferPool() {
 
 Buffer BufferPool::try_lease(std::size_t bytes) {
     const std::lock_guard lock(state_->mutex);
-    auto& idle = state_->idle;
-    // The smallest idle block that fits. Pools hold a handful of blocks, nearly always of one size.
-    auto best = idle.end();
-    for (auto it = idle.begin(); it != idle.end(); ++it) {
-        if ((*it)->capacity >= bytes && (best == idle.end() || (*it)->capacity < (*best)->capacity)) best = it;
-    }
-    Buffer::Block* block = nullptr;
-    if (best != idle.end()) {
-        block = *best;
-        *best = idle.back();
-        idle.pop_back();
+    Buffer::Block* block = state_->take_idle(bytes);
+    if (block) {
         block->holders.store(1, std::memory_order_relaxed);
     } else {
         // Idle blocks that were too small make room before the bound refuses.
-        while (!idle.empty() && bytes > state_->bytes_max - state_->bytes_allocated) {
-            state_->free(idle.back());
-            idle.pop_back();
-        }
+        while (state_->idle && bytes > state_->bytes_max - state_->bytes_allocated) state_->free_idle();
         if (bytes > state_->bytes_max - state_->bytes_allocated) return {};
         auto fresh = std::make_unique<Buffer::Block>();
         if (state_->memory == Memory::real) fresh->data = allocate(bytes);

@@ -7,8 +7,9 @@ namespace lategrad {
 Step Ledger::assign(WorkerId worker, Version base) {
     if (worker.value() >= accounts_.size()) accounts_.resize(worker.value() + 1);
     Account& account = accounts_[worker.value()];
-    const Step step{account.first.value() + account.bases.size()};
-    account.bases.push_back(base);
+    const Step step{account.first.value() + account.open};
+    if (account.open++ == 0) account.base = base;
+    else account.others.push_back(base);
     ++totals_.pushed;
     ++totals_.open;
     return step;
@@ -17,19 +18,22 @@ Step Ledger::assign(WorkerId worker, Version base) {
 bool Ledger::is_open(WorkerId worker, Step step, Version base) const {
     if (worker.value() >= accounts_.size()) return false;
     const Account& account = accounts_[worker.value()];
-    if (step < account.first || step - account.first >= account.bases.size()) return false;
-    return account.bases[step - account.first] == base;
+    if (step < account.first || step - account.first >= account.open) return false;
+    return step == account.first ? account.base == base : account.others[step - account.first - 1] == base;
 }
 
 bool Ledger::has_open(WorkerId worker) const {
-    return worker.value() < accounts_.size() && !accounts_[worker.value()].bases.empty();
+    return worker.value() < accounts_.size() && accounts_[worker.value()].open > 0;
 }
 
 void Ledger::close_first(WorkerId worker) {
     CHECK(has_open(worker));
     Account& account = accounts_[worker.value()];
     account.first = account.first.next();
-    account.bases.erase(account.bases.begin());
+    if (--account.open > 0) {
+        account.base = account.others.front();
+        account.others.erase(account.others.begin());
+    }
     --totals_.open;
 }
 

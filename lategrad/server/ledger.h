@@ -48,7 +48,9 @@ class Ledger {
   private:
     struct Account {
         Step first;
-        std::vector<Version> bases; ///< of the open steps: first, first + 1, …
+        std::uint64_t open = 0;
+        Version base;                ///< of the first open step
+        std::vector<Version> others; ///< of those after it; what was given up and not yet told of is rare
     };
     void close_first(WorkerId worker);
 

@@ -52,10 +52,6 @@ void Cluster::revive(WorkerId worker, Time at) {
     queue_.push(at, {Kind::revive, worker.value()});
 }
 
-void Cluster::tell_server(Time at, Event event) {
-    queue_.push(at, {Kind::to_server, 0, events_.put(std::move(event))});
-}
-
 bool Cluster::step() {
     if (done_ || queue_.empty()) return false;
     happen(queue_.pop());
@@ -77,11 +73,13 @@ void Cluster::finish_evaluations() {
 void Cluster::happen(const Happening& what) {
     Seat* const seat = what.worker < seats_.size() ? &seats_[what.worker] : nullptr;
     switch (what.kind) {
-    case Kind::to_server: to_server(events_.take(what.slot)); return;
+    case Kind::to_server:
+        to_server(letters_.at(what.slot).event);
+        letters_.free(what.slot);
+        return;
     case Kind::to_worker:
-        if (Letter letter = letters_.take(what.slot); letter.life == seat->lives) {
-            to_worker(what.worker, MessageArrived{.peer = kServerPeer, .message = std::move(letter.message)});
-        }
+        if (letters_.at(what.slot).life == seat->lives) to_worker(what.worker, letters_.at(what.slot).event);
+        letters_.free(what.slot);
         return;
     case Kind::computed:
         if (seat->computing && seat->computation == what.slot) finish_compute(what.worker);
@@ -293,7 +291,9 @@ void Cluster::deliver(std::size_t direction, std::uint32_t worker, Message&& mes
     const Time at = later(now(), options_.links.latency);
     if (direction == kDown) {
         if (worker >= seats_.size()) return; // to nobody
-        queue_.push(at, {Kind::to_worker, worker, letters_.put({seats_[worker].lives, std::move(message)})});
+        const std::uint64_t letter =
+            letters_.put(MessageArrived{.peer = kServerPeer, .message = std::move(message)}, seats_[worker].lives);
+        queue_.push(at, {Kind::to_worker, worker, letter});
         return;
     }
     MessageArrived arrived{.peer = peer(worker), .message = std::move(message)};

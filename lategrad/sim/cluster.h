@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "lategrad/codec/codec.h"
@@ -62,7 +63,10 @@ class Cluster {
     /// A new process of a worker that died says hello, at the earliest when the server has noticed its death.
     void revive(WorkerId worker, Time at);
     /// Gives the server an event of the caller's own.
-    void tell_server(Time at, Event event);
+    template <class T>
+    void tell_server(Time at, T&& event) {
+        queue_.push(at, {Kind::to_server, 0, letters_.put(std::forward<T>(event))});
+    }
 
     /// Handles the next event. False when the server is done, or when nothing is left to happen.
     bool step();
@@ -83,7 +87,7 @@ class Cluster {
 
   private:
     enum class Kind : std::uint32_t {
-        to_server,      ///< slot: what arrives
+        to_server,      ///< slot: the letter
         to_worker,      ///< worker; slot: the letter
         computed,       ///< worker; slot: which of its computations
         worker_timer,   ///< worker; slot: which of its timers
@@ -100,34 +104,36 @@ class Cluster {
     };
     static constexpr std::uint64_t kAnyLife = UINT64_MAX;
 
-    /// Events that wait for their time: the memory of what has happened is used again.
-    template <class T>
-    class Slots {
+    /// An event that waits for its time.
+    struct Letter {
+        Event event;
+        std::uint64_t life = 0; ///< of the worker it is for; another of its lives does not hear of it
+    };
+
+    /// The memory of what has happened is used again. What is in a slot stays where it is until the slot is freed.
+    class Letters {
       public:
-        std::uint64_t put(T&& value) {
+        template <class T>
+        std::uint64_t put(T&& event, std::uint64_t life = 0) {
             if (free_.empty()) {
-                values_.push_back(std::move(value));
-                return values_.size() - 1;
+                free_.push_back(slots_.size());
+                slots_.emplace_back();
             }
             const std::uint64_t slot = free_.back();
             free_.pop_back();
-            values_[slot] = std::move(value);
+            slots_[slot].event = std::forward<T>(event);
+            slots_[slot].life = life;
             return slot;
         }
-        T take(std::uint64_t slot) {
+        const Letter& at(std::uint64_t slot) const { return slots_[slot]; }
+        void free(std::uint64_t slot) {
+            slots_[slot].event = Timer{}; // lets go of its buffers
             free_.push_back(slot);
-            return std::move(values_[slot]);
         }
 
       private:
-        std::vector<T> values_;
+        std::deque<Letter> slots_;
         std::vector<std::uint64_t> free_;
-    };
-
-    /// A message to a worker is for the life in which it was sent.
-    struct Letter {
-        std::uint64_t life;
-        Message message;
     };
 
     /// The messages from one node to another over a limited link: one moves, the others wait.
@@ -190,8 +196,7 @@ class Cluster {
     std::deque<Seat> seats_; ///< by worker
     std::array<Direction, 2> directions_;
     EventQueue<Happening> queue_;
-    Slots<Event> events_;
-    Slots<Letter> letters_;
+    Letters letters_;
     Effects effects_; ///< of the event being handled
     Alarm server_alarm_;
     std::uint64_t updates_ = 0;

@@ -2,10 +2,10 @@
 /// for. That order is what makes a simulated run repeat itself.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <queue>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "lategrad/core/time.h"
@@ -30,7 +30,7 @@ class EventQueue {
 
     /// The next one; its time is now. REQUIRES: not empty.
     Happening pop() {
-        const bool from_due = first_due_ < due_.size() && (later_.empty() || due_[first_due_] < later_.top());
+        const bool from_due = first_due_ < due_.size() && (later_.empty() || due_[first_due_].before(later_.top()));
         if (from_due) {
             const Happening what = due_[first_due_++].what;
             if (2 * first_due_ > due_.size()) { // what has been, is let go
@@ -39,8 +39,7 @@ class EventQueue {
             }
             return what;
         }
-        const Entry entry = later_.top();
-        later_.pop();
+        const Entry entry = later_.pop();
         now_ = entry.at;
         return entry.what;
     }
@@ -51,17 +50,62 @@ class EventQueue {
         std::uint64_t sequence;
         Happening what;
 
-        friend bool operator<(const Entry& a, const Entry& b) {
-            return std::tie(a.at, a.sequence) < std::tie(b.at, b.sequence);
+        bool before(const Entry& other) const { return at != other.at ? at < other.at : sequence < other.sequence; }
+    };
+
+    /// Four children to a node: half the levels of a binary heap, which is what a heap beyond the cache costs.
+    class Heap {
+      public:
+        bool empty() const { return entries_.empty(); }
+        const Entry& top() const { return entries_.front(); }
+
+        void push(const Entry& entry) {
+            entries_.push_back(entry);
+            std::size_t hole = entries_.size() - 1;
+            for (; hole > 0 && entry.before(entries_[parent(hole)]); hole = parent(hole)) {
+                entries_[hole] = entries_[parent(hole)];
+            }
+            entries_[hole] = entry;
         }
-        friend bool operator>(const Entry& a, const Entry& b) { return b < a; }
+
+        Entry pop() {
+            const Entry first = entries_.front();
+            const Entry last = entries_.back();
+            entries_.pop_back();
+            if (!entries_.empty()) sink(last);
+            return first;
+        }
+
+      private:
+        static constexpr std::size_t kChildren = 4;
+        static std::size_t parent(std::size_t child) { return (child - 1) / kChildren; }
+
+        /// From the top, in the place of what has gone.
+        void sink(const Entry& entry) {
+            std::size_t hole = 0;
+            for (;;) {
+                const std::size_t begin = kChildren * hole + 1;
+                const std::size_t end = std::min(begin + kChildren, entries_.size());
+                if (begin >= end) break;
+                std::size_t least = begin;
+                for (std::size_t child = begin + 1; child < end; ++child) {
+                    if (entries_[child].before(entries_[least])) least = child;
+                }
+                if (!entries_[least].before(entry)) break;
+                entries_[hole] = entries_[least];
+                hole = least;
+            }
+            entries_[hole] = entry;
+        }
+
+        std::vector<Entry> entries_; ///< every parent before its children
     };
 
     Time now_{};
     std::uint64_t sequence_ = 0;
     std::vector<Entry> due_; ///< from first_due_ on: due now
     std::size_t first_due_ = 0;
-    std::priority_queue<Entry, std::vector<Entry>, std::greater<>> later_;
+    Heap later_;
 };
 
 } // namespace lategrad
