@@ -1,6 +1,5 @@
 #include "cli/recorder.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <exception>
 
@@ -21,7 +20,7 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
       builder_({.policy = problem.job.options.policy,
                 .workers = static_cast<std::uint32_t>(problem.job.options.workers),
                 .wait_for = static_cast<std::uint32_t>(problem.job.policy.wait_for),
-                .model = problem.job.options.model,
+                .model = options.model.value_or(problem.job.options.model),
                 .data = problem.data.name,
                 .transport = options.transport,
                 .codec = problem.job.options.codec}) {
@@ -33,7 +32,7 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
                                        .epoch_examples = problem.epoch_examples(),
                                        .time_limit = job.time_limit,
                                        .target_accuracy = job.options.target_accuracy,
-                                       .eval_every = std::max<std::uint64_t>(job.options.eval_every, 1)},
+                                       .eval_every = job.options.eval_every},
                           [clock = SteadyClock()] { return clock.now(); });
     }
 }

@@ -18,8 +18,9 @@ namespace lategrad {
 struct RecorderOptions {
     std::string transport; ///< for the summary
     bool progress = true;
-    bool events = true;     ///< false: only the summary; events.jsonl and trace.json stay empty
-    std::string own_config; ///< TOML of the command's own options, behind those of the run
+    bool events = true;               ///< false: only the summary; events.jsonl and trace.json stay empty
+    std::optional<std::string> model; ///< for the summary; default the run's
+    std::string own_config;           ///< TOML of the command's own options, behind those of the run
 };
 
 class Recorder {

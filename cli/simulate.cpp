@@ -266,6 +266,7 @@ int simulate(SimulateOptions given) {
     const RecorderOptions recording{.transport = std::string(kSimulated),
                                     .progress = !o.quiet,
                                     .events = given.log.empty() ? real : given.log == "events",
+                                    .model = given.payload.empty() ? std::nullopt : std::optional<std::string>("none"),
                                     .own_config = own_config(given)};
     const int status = run_recorded(problem, recording, signals, [&](const RunHooks& hooks) {
         return real ? simulate_training(problem, simulation, hooks, effort)

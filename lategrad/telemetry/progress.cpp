@@ -90,7 +90,7 @@ void Progress::on_update(const UpdateEvent& update) {
     loss_ = std::isfinite(loss_) ? loss_ + share * (update.loss - loss_) : update.loss;
     seconds_per_update_ += share * (seconds(now_ - last_update_.value_or(now_)) - seconds_per_update_);
     last_update_ = now_;
-    if (!terminal_ && version_.value() % goal_.eval_every == 0) facts_[version_] = facts_now();
+    if (!terminal_ && goal_.eval_every > 0 && version_.value() % goal_.eval_every == 0) facts_[version_] = facts_now();
 }
 
 void Progress::on_evaluation(const Evaluation& evaluation) {

@@ -21,7 +21,7 @@ struct ProgressGoal {
     std::uint64_t epoch_examples = 0; ///< REQUIRES: > 0 with epochs
     std::optional<Duration> time_limit;
     std::optional<double> target_accuracy;
-    std::uint64_t eval_every = 1; ///< versions between those that are evaluated
+    std::uint64_t eval_every = 1; ///< versions between those that are evaluated; 0: the last alone, if any
 };
 
 /// On a terminal one line, redrawn; elsewhere one line per evaluation. Time is the events'.

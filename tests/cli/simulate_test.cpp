@@ -78,6 +78,7 @@ TEST(Simulate, TakesTheTimingAlone) {
     expect_accounted(summary);
     EXPECT_EQ(summary["accuracy"], nullptr);
     EXPECT_EQ(summary["updates"], 50);
+    EXPECT_EQ(summary["model"], "none");
     EXPECT_GT(summary["bytes_received"].get<double>(), 50 * 150 * 4e6);
     std::uint64_t applied = 0;
     for (const auto& count : summary["staleness_histogram"]) applied += count.get<std::uint64_t>();
@@ -93,6 +94,7 @@ TEST(Simulate, TakesTheTimingAlone) {
     EXPECT_EQ(text_in(dir / "one/events.jsonl"), text_in(dir / "two/events.jsonl"));
     // Without a payload, the model's size.
     const json model = summary_of(run_program(simulated(small_run(dir, "model", {"--gradients", "none"}))));
+    EXPECT_EQ(model["model"], "mlp:20");
     const std::uint64_t bytes = 4 * (40 * 20 + 20 + 20 * 10 + 10) + 96;
     EXPECT_GE(model["bytes_received"].get<std::uint64_t>(), model["applied"].get<std::uint64_t>() * bytes);
     EXPECT_LE(model["bytes_received"].get<std::uint64_t>(), model["pushed"].get<std::uint64_t>() * (bytes + 96));

@@ -92,6 +92,12 @@ TEST(Progress, a_line_is_about_the_version_that_was_evaluated) {
                     "version 2/9  loss 2.0000  accuracy 75.00 %  0.7 updates/s  late used 0  0:11 left\n");
 }
 
+TEST(Progress, where_only_the_last_version_is_evaluated_its_line_is_about_it) {
+    EXPECT_THAT(shown(false, {.eval_every = 0},
+                      {update_at(1, 0, 3), update_at(2, 1, 3), {at(2), Evaluation{Version{2}, at(2)}}}),
+                testing::StartsWith("version 2  loss 3.0000"));
+}
+
 TEST(Progress, says_the_accuracy_it_is_after) {
     EXPECT_THAT(shown(false, {.target_accuracy = 0.85}, {{at(1), Evaluation{Version{1}, at(1), 32, 1, 0.5}}}),
                 testing::HasSubstr("accuracy 50.00 % of 85 %"));
