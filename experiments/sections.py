@@ -347,9 +347,14 @@ def what_changes(data: Data, workload: str, counts: list[int]):
     series = []
     for i, (variant, found) in enumerate(values.items()):
         curve = [(n, entry.mean) for n, entry in found.items()]
-        series.append(Series(variant, curve, i, dash=2 if variant.startswith("stragglers") else 1))
+        # Half the bytes is worth as much as twice the servers: of two lines on each other both are to be seen.
+        dash = 3 if variant.startswith("stragglers") else 2 if "half" in variant else 1
+        series.append(Series(variant, curve, i, dash))
     title = f"{workload}: what changes it"
-    panel = Panel(title, "workers", "speed-up", series, log_x=2, log_y=2, x_ticks=counts, key="top left")
+    scale = (1, counts[-1])  # of all workloads, to compare them by eye
+    panel = Panel(
+        title, "workers", "speed-up", series, log_x=2, log_y=2, y_range=scale, x_ticks=counts, key="top left"
+    )
     rows = [[str(n)] + [text(found.get(n), 2) for found in values.values()] for n in counts]
     lines = [f"{workload}, speed-up (a number without ± has no chance in it):", "", *table(["workers", *values], rows)]
 
