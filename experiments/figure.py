@@ -11,6 +11,7 @@ from pathlib import Path
 # the pale yellow.
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#808080")
 POINTS = (7, 5, 9, 11, 13, 6, 4, 8)  # gnuplot's: filled circle, square, triangles, diamond; then open ones
+OPEN = (4, 6, 8)
 
 
 class FigureError(Exception):
@@ -58,10 +59,13 @@ def script(panels: list[Panel], columns: int, caption: str, size: tuple[int, int
         f"set multiplot layout {rows},{columns} title {quoted(caption)} font 'monospace,11'",
     ]
     for p, panel in enumerate(panels):
+        x_range = panel.x_range
+        if panel.log_x and x_range == (None, None) and panel.x_ticks:
+            x_range = (0.9 * min(panel.x_ticks), 1.1 * max(panel.x_ticks))  # the outermost ticks are within it
         out += ["reset", "set grid lc rgb '#dddddd'", "set style fill transparent solid 0.15 noborder"]
         out.append(f"set title {quoted(panel.title)} offset 0,-0.5")
         out.append(f"set xlabel {quoted(panel.x_label)} offset 0,0.3\nset ylabel {quoted(panel.y_label)} offset 1,0")
-        out.append(f"set xrange {_range(panel.x_range)}\nset yrange {_range(panel.y_range)}")
+        out.append(f"set xrange {_range(x_range)}\nset yrange {_range(panel.y_range)}")
         if panel.log_x:
             out.append(f"set logscale x {panel.log_x}")
         if panel.log_y:
@@ -96,7 +100,8 @@ def script(panels: list[Panel], columns: int, caption: str, size: tuple[int, int
                 if series.style == "linespoints":
                     lines.append(f"{name} using 1:2 with lines lw 1.4 dt {dash} {colour} notitle")
                 what = "using 1:2:3:4 with yerrorbars" if interval else "using 1:2 with points"
-                lines.append(f"{name} {what} lw 1.4 pt {point} ps 0.6 {colour} {title}")
+                size = 1.1 if point in OPEN else 0.6
+                lines.append(f"{name} {what} lw 1.4 pt {point} ps {size} {colour} {title}")
         # gnuplot refuses to plot nothing.
         out.append("plot " + ", ".join(bands + lines) if lines else "plot [0:1][0:1] -1 notitle")
     out.append("unset multiplot")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from plan import Case, Experiment, Run, final_accuracy, first_reach
+from plan import Case, Experiment, Run, final_accuracy, first_reach, reached_at_once
 from stats import SEEDS_MIN, Estimate, estimate, separated
 
 
@@ -26,16 +26,32 @@ class Outcome:
         return estimate(values)
 
     def reach(self, axis: str = "seconds") -> Estimate | None:
-        """Of where the target is reached; None unless every seed reaches it."""
+        """Of where the target is reached; None unless every seed reaches it, after its first evaluations."""
+        if self.at_once():
+            return None
         return self.estimate(lambda result: first_reach(result["curve"], self.case.target, axis))
 
     def reached(self) -> int:
         return sum(first_reach(result["curve"], self.case.target) is not None for result in self.results)
 
+    def at_once(self) -> bool:
+        """A seed is at the target by its first evaluations."""
+        return any(reached_at_once(result["curve"], self.case.target) for result in self.results)
+
+    def never(self) -> bool:
+        """Of enough seeds, none reaches the target."""
+        return len(self.results) >= SEEDS_MIN and self.reached() == 0
+
+    def always(self) -> bool:
+        return len(self.results) >= SEEDS_MIN and self.reached() == len(self.results)
+
     def reach_text(self, axis: str, digits: int) -> str:
         found = self.reach(axis)
         if found is not None:
             return found.text(digits)
+        if self.at_once() and self.reached() == len(self.results):
+            latest = max(first_reach(result["curve"], self.case.target, axis) for result in self.results)
+            return f"≤ {latest:.{digits}f}"
         return f"{self.reached()} of {len(self.results)} seeds" if self.results else "—"
 
     def diverged(self) -> int:
@@ -154,6 +170,8 @@ class Verdict:
     open: list[str]  # the intervals meet
     without: list[str]  # no number from every seed
     few: list[str]  # too few seeds for a claim
+    never: list[str]  # no seed gets there, where all of the reference do
+    alone: list[str]  # all seeds get there, where none of the reference does
 
     def against(self, what: str, reference: str, better: str, worse: str) -> str:
         """`better`, `worse`: as in "fewer", "more". Empty where there is nothing to say."""
@@ -166,8 +184,13 @@ class Verdict:
         ):
             if names:
                 parts.append(f"{how} {listed(names)}")
+        if self.never:
+            parts.append(f"never there: {listed(self.never)}, with no seed")
+        if self.alone:
+            parts.append(f"always there, while {reference} never is: {listed(self.alone)}")
         if self.without:
-            parts.append(f"not compared for {listed(self.without)}, as not every seed of both gets there")
+            why = "some seed does not get there, or is there by its first evaluations"
+            parts.append(f"not compared for {listed(self.without)}, as {why}")
         return f"{what}, against {reference}: {'; '.join(parts)}." if parts else ""
 
 
@@ -175,7 +198,7 @@ def judge(
     reference: Estimate | None, others: dict[str, Estimate | None], smaller_is_better: bool, points: bool = False
 ) -> Verdict:
     """Differences are given as ratios, or, with `points`, as they are."""
-    verdict = Verdict([], [], [], [], [], [])
+    verdict = Verdict([], [], [], [], [], [], [], [])
     for name, other in others.items():
         if reference is None or other is None:
             verdict.without.append(name)
@@ -195,11 +218,21 @@ def judge(
 
 
 def joined(verdicts: list[Verdict]) -> Verdict:
-    out = Verdict([], [], [], [], [], [])
+    out = Verdict([], [], [], [], [], [], [], [])
     for verdict in verdicts:
         for name, names in vars(verdict).items():
             getattr(out, name).extend(names)
     return out
+
+
+def judge_times(reference: Outcome, others: dict[str, Outcome], axis: str) -> Verdict:
+    """Of where the target is reached."""
+    never = [name for name, other in others.items() if reference.always() and other.never()]
+    alone = [name for name, other in others.items() if reference.never() and other.always()]
+    rest = {name: other.reach(axis) for name, other in others.items() if name not in never + alone}
+    verdict = judge(reference.reach(axis), rest, True)
+    verdict.never, verdict.alone = never, alone
+    return verdict
 
 
 def few_seeds(outcomes: list[Outcome]) -> str:

@@ -139,6 +139,12 @@ def first_reach(curve: dict, target: float, axis: str = "seconds") -> float | No
     return None
 
 
+def reached_at_once(curve: dict, target: float) -> bool:
+    """By the first three evaluations: when, within them, is not known."""
+    reached = first_reach(curve, target)
+    return reached is not None and reached == curve["seconds"][1]
+
+
 def files(folder: Path = FOLDER) -> dict[str, Path]:
     """By name: e1_convergence.toml is e1."""
     return {path.stem.split("_")[0]: path for path in sorted(folder.glob("e*.toml"))}

@@ -23,7 +23,8 @@ class Figures:
             draw(self.folder / f"{name}.svg", panels, columns, command, size)
         except FigureError as error:
             raise PlanError(str(error)) from None
-        return [f"![{panels[0].title}](figures/{name}.svg)", "", f"*Figure {name}, made by `{command}`.*", ""]
+        shown = "; ".join(dict.fromkeys(panel.title for panel in panels))
+        return [f"![{shown}](figures/{name}.svg)", "", f"*Figure {name}, made by `{command}`.*", ""]
 
 
 def read(experiment: Experiment, store: Store) -> Data:
@@ -74,7 +75,7 @@ def header(data: list[Data], quick: bool) -> list[str]:
         "# Experiments",
         "",
         f"Made by `{command}` from {runs} runs of {', '.join(versions) or 'no program'}, {seconds:.0f} core-seconds. "
-        "Do not edit it. `experiments/*.toml` say what is run.",
+        "What is run is said in `experiments/*.toml`; this file and its figures are overwritten.",
         "",
     ]
     if quick:
@@ -88,8 +89,9 @@ def header(data: list[Data], quick: bool) -> list[str]:
         f"where two intervals, each over at least {SEEDS_MIN} seeds, have no point in common; where they have one, it "
         "says that no difference is seen. Learning rates are tuned per case over the same grid on a seed that is not "
         "reported: the fastest to the target, or where none reaches it the most accurate at the end. An accuracy is "
-        "reached when the mean of three evaluations in a row does, at the middle one; accuracy at the end is the mean "
-        "of the last three. The sentences under *Found* are made from the numbers by a program.",
+        "reached when the mean of three evaluations in a row reaches it, at the middle one; where a seed has it by the "
+        "first three, the time has a ≤ and is not compared. Accuracy at the end is the mean of the last three; where "
+        "rates are tuned for time it is of those rates. The sentences under *Found* are made from the numbers by a program.",
         "",
     ]
     return lines

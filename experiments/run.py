@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -36,23 +37,23 @@ class Program:
     """Starts `lategrad`, one process per run, and ends all that are still there when asked to."""
 
     def __init__(self, path: str, scratch: Path):
-        self.path = path
         self.scratch = scratch
         self.children: set[subprocess.Popen] = set()
         self.ending = False
         shutil.rmtree(scratch, ignore_errors=True)  # half runs of a process that was killed
         scratch.mkdir(parents=True)
-
-    def version(self) -> str:
         try:
+            # A copy: what is built meanwhile changes nothing.
+            self.path = shutil.copy(path, scratch / "lategrad")
             done = subprocess.run([self.path, "--version"], capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             raise PlanError(
-                f"{self.path} does not run ({error}); build it with ./dev build, or name it by LATEGRAD=PATH"
+                f"{path} does not run ({error}); build it with ./dev build, or name it by LATEGRAD=PATH"
             ) from None
-        return done.stdout.strip()
+        build = hashlib.sha256(Path(self.path).read_bytes()).hexdigest()[:12]
+        self.version = f"{done.stdout.strip()}, build {build}"
 
-    def run(self, run: Run, version: str) -> dict:
+    def run(self, run: Run) -> dict:
         """Called from several threads. Its folder is gone afterwards, whatever happens."""
         folder = Path(tempfile.mkdtemp(dir=self.scratch))
         try:
@@ -67,7 +68,7 @@ class Program:
             if parsed is None or (code != 0 and not diverged):
                 raise RunFailed(f"exit status {code}: {errors.strip() or 'it said nothing'}")
             content = read_simulation(folder / "run", parsed) if simulation else {"output": parsed}
-            return {"arguments": run.arguments(), "version": version, "cpu_seconds": round(seconds, 2)} | content
+            return {"arguments": run.arguments(), "version": self.version, "cpu_seconds": round(seconds, 2)} | content
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -238,7 +239,6 @@ class Campaign:
 def carry_out(campaign: Campaign, program: Program, jobs: int, progress: Progress) -> None:
     """Runs what is queued and what follows from it. After Ctrl-C what was running is ended, its folders are gone, and
     KeyboardInterrupt goes on; what had ended is kept."""
-    version = program.version()
     campaign.begin()
     running: dict[Future, Run] = {}
     with ThreadPoolExecutor(jobs) as pool:
@@ -246,7 +246,7 @@ def carry_out(campaign: Campaign, program: Program, jobs: int, progress: Progres
             while campaign.queue or running:
                 while campaign.queue and len(running) < jobs:
                     run = campaign.queue.popleft()
-                    running[pool.submit(program.run, run, version)] = run
+                    running[pool.submit(program.run, run)] = run
                 ended, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in ended:
                     run = running.pop(future)

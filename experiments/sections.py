@@ -18,6 +18,7 @@ from outcomes import (
     interval,
     joined,
     judge,
+    judge_times,
     late_loss,
     late_share,
     link_busy,
@@ -59,7 +60,17 @@ def target_of(arms: Arms) -> str:
 def rate(outcome: Outcome) -> str:
     if outcome.chosen is None:
         return "—"
-    return f"{outcome.chosen:g}" + ("\\*" if outcome.at_edge else "")
+    return f"{outcome.chosen:g}" + edge(outcome)
+
+
+def edge(outcome: Outcome) -> str:
+    return "\\*" if outcome.at_edge else ""
+
+
+def end_text(outcome: Outcome) -> str:
+    """Accuracy at the end, in percent; a seed that diverged counts as 0 and is named."""
+    diverged = f" ({outcome.diverged()} diverged)" if outcome.diverged() else ""
+    return text(outcome.estimate(accuracy), 1) + diverged
 
 
 def edge_note(arms: Arms) -> list[str]:
@@ -73,7 +84,7 @@ def compare_times(arms: Arms, axis: str, what: str, tally: dict | None = None) -
     sentences = []
     for reference in [arm for arm in arms if not arm.startswith("reuse")]:
         others = [arm for arm in arms if arm != reference and reference in ("sync", counterpart(arm))]
-        verdict = judge(arms[reference].reach(axis), {arm: arms[arm].reach(axis) for arm in others}, True)
+        verdict = judge_times(arms[reference], {arm: arms[arm] for arm in others}, axis)
         sentences.append(verdict.against(what, reference, "fewer", "more"))
         if tally is not None:
             count(tally, reference, verdict)
@@ -93,7 +104,8 @@ def compare_accuracies(arms: Arms, reference: str) -> str:
 
 def count(tally: dict, reference: str, verdict: Verdict) -> None:
     """Adds to {(arm, reference): [better, worse, no different, not compared]}."""
-    columns = (verdict.better, verdict.worse, verdict.close + verdict.open, verdict.without + verdict.few)
+    sooner, later = verdict.better + verdict.alone, verdict.worse + verdict.never
+    columns = (sooner, later, verdict.close + verdict.open, verdict.without + verdict.few)
     for i, names in enumerate(columns):
         for name in names:
             tally.setdefault((name.split(" (")[0], reference), [0, 0, 0, 0])[i] += 1
@@ -103,7 +115,7 @@ def over_all(head: str, tally: dict) -> list[str]:
     if not tally:
         return []
     rows = [[arm, reference, *map(str, counts)] for (arm, reference), counts in sorted(tally.items())]
-    columns = ["arm", "against", "sooner", "later", "no different, or within 1 %", "not compared"]
+    columns = ["arm", "against", "sooner", "later, or never", "no different, or within 1 %", "not compared"]
     return [head, "", "Seconds to the target: how often the first is", "", *table(columns, rows)]
 
 
@@ -124,7 +136,7 @@ def convergence(data: Data, figures, command: str) -> list[str]:
         rows = []
         for arm, outcome in arms.items():
             row = [arm, rate(outcome), outcome.reach_text("version", 0), outcome.reach_text("seconds", 2)]
-            row += [text(outcome.estimate(accuracy), 1), text(outcome.estimate(train_loss), 3)]
+            row += [end_text(outcome), text(outcome.estimate(train_loss), 3)]
             row += [text(outcome.estimate(late_share), 2), text(outcome.estimate(work_used), 3)]
             rows.append(row)
         lines += table(columns, rows) + edge_note(arms)
@@ -176,11 +188,13 @@ def stragglers(data: Data, figures, command: str) -> list[str]:
             target = target_of(arms)
             outcomes += arms.values()
             every = [arms.get(arm) for arm in axes["arm"]]
-            seconds.append([kind] + [o.reach_text("seconds", 1) if o else "—" for o in every])
-            accuracies.append([kind] + [text(o.estimate(accuracy), 1) if o else "—" for o in every])
+            seconds.append([kind] + [o.reach_text("seconds", 1) + edge(o) if o else "—" for o in every])
+            accuracies.append([kind] + [end_text(o) if o else "—" for o in every])
             says += compare_times(arms, "seconds", f"{kind}: seconds to {target}", tally)
+        if not outcomes:
+            continue
         lines += [f"### {partition}", "", f"Seconds to {target}, or how many seeds get there:", ""]
-        lines += table(["stragglers", *axes["arm"]], seconds)
+        lines += table(["stragglers", *axes["arm"]], seconds) + edge_note(dict(enumerate(outcomes)))
         lines += ["Accuracy at the end, in percent:", ""]
         lines += table(["stragglers", *axes["arm"]], accuracies)
         lines += findings([few_seeds(outcomes), *says])
@@ -193,7 +207,7 @@ def deciding_case(arms: Arms) -> list[str]:
     target = target_of(arms)
     rows = []
     for arm, outcome in arms.items():
-        row = [arm, rate(outcome), outcome.reach_text("seconds", 1), text(outcome.estimate(accuracy), 1)]
+        row = [arm, rate(outcome), outcome.reach_text("seconds", 1), end_text(outcome)]
         rows.append(row + [text(outcome.estimate(late_share), 3), text(outcome.estimate(work_used), 3)])
     columns = ["arm", "rate", f"seconds to {target}", "accuracy at the end, %", "late share", "work used"]
     lines = ["### The case that decides: slow workers hold data nobody else has", ""]
@@ -310,10 +324,10 @@ def shape(data: Data, workload: str, values: dict[int, Estimate]) -> str:
         how = f"still rises at {last} workers, to {values[last].mean:.1f}"
     else:
         how = f"peaks at {values[peak].mean:.1f} with {peak} workers and falls to {values[last].mean:.1f} with {last}"
-    busy = 100 * link_busy(data.outcome(workload, str(last), "1 server").results[0])
+    summary = data.outcome(workload, str(last), "1 server").results[0]["summary"]
     return (
-        f"{workload}, one server: the speed-up {how}; with {last} the server's link is busy, in one direction or the "
-        f"other, for {busy:.0f} % of the time."
+        f"{workload}, one server: the speed-up {how}; with {last} the server's link receives for "
+        f"{100 * summary['server_receiving']:.0f} % of the time and sends for {100 * summary['server_sending']:.0f} %."
     )
 
 
@@ -467,9 +481,11 @@ def scale(data: Data, figures, command: str) -> list[str]:
         for p, policy in enumerate(axes["policy"]):
             outcomes = [(n, data.outcome(link, str(n), policy)) for n in counts]
             points = [(n, *interval(outcome.estimate(of))) for n, outcome in outcomes if outcome]
-            series.append(Series(policy, points, p, style="linespoints"))
+            # The two that may lie on each other: a filled mark within an open one.
+            series.append(Series(policy, points, 5 if policy == "backup" else p, style="linespoints"))
         name = f"{title}; links: {link}"
-        panels.append(Panel(name, "workers", title, series, log_x=10, x_ticks=counts, key="bottom left", **options))
+        place = dict(log_x=10, x_ticks=counts, key="bottom left")
+        panels.append(Panel(name, "workers", title, series, **place, **options))
 
     unlimited, limited = axes["link"][0], axes["link"][-1]
     for link in axes["link"]:
@@ -496,8 +512,8 @@ def scale(data: Data, figures, command: str) -> list[str]:
     for policy in axes["policy"]:
         outcomes = [(n, data.outcome(limited, str(n), policy)) for n in counts]
         full = [n for n, outcome in outcomes if outcome and outcome.estimate(link_busy).mean > 0.9]
-        what = f"Links: {limited}, {policy}: the server's link is busy, in one direction or the other"
-        says.append(f"{what}, for more than 90 % of the time at {some(full)}.")
+        what = f"Links: {limited}, {policy}: receiving and sending, each by itself, add up to more than 90 % of the time"
+        says.append(f"{what} at {some(full)}.")
     return lines + findings(says)
 
 
@@ -608,7 +624,7 @@ def weights_table(outcomes: dict, best: tuple) -> list[str]:
     for arm, outcome in outcomes.items():
         summaries = [result["summary"] for result in outcome.results]
         row = [*arm, rate(outcome), outcome.reach_text("seconds", 2)]
-        row.append(text(outcome.estimate(accuracy), 1) + (" (best)" if arm == best else ""))
+        row.append(end_text(outcome) + (" (best)" if arm == best else ""))
         row.append(text(estimate([summary["staleness_mean"] for summary in summaries]), 2))
         row.append(text(estimate([summary["dropped"] / summary["pushed"] for summary in summaries]), 3))
         rows.append(row)

@@ -107,7 +107,7 @@ class Plan(unittest.TestCase):
                 experiment = plan.load(path, quick)
                 self.assertTrue(experiment.cases)
                 self.assertIn(experiment.name, report.SECTIONS)
-                if not quick:  # a random case has a seed or five
+                if not quick:  # what has no chance in it, and what is too large, has one seed
                     self.assertTrue(all(len(case.seeds) in (1, stats.SEEDS_MIN) for case in experiment.cases))
                 if experiment.tune:
                     self.assertNotIn(experiment.tune["seed"], experiment.cases[0].seeds)
@@ -162,12 +162,32 @@ class Outcomes(unittest.TestCase):
         self.assertEqual(
             verdict.against("Seconds", "sync", "fewer", "more"),
             "Seconds, against sync: fewer for a (2.00×); more for b (2.00×); no difference seen for c; not compared for "
-            "d, as not every seed of both gets there.",
+            "d, as some seed does not get there, or is there by its first evaluations.",
         )
         self.assertEqual(verdict.few, ["e"])
         self.assertEqual(outcomes.judge(five(2), {"b": five(4)}, False, points=True).better, ["b (+2.0)"])
         exact = lambda value: stats.Estimate(value, 0, 5)  # noqa: E731
         self.assertEqual(outcomes.judge(exact(2), {"f": exact(2.001)}, True).close, ["f"])
+
+    def test_times(self):
+        case = plan.Case(("x",), {}, (1, 2, 3, 4, 5), 0.5)
+        outcome = lambda *curves: outcomes.Outcome(case, None, False, [canned(list(curve)) for curve in curves])  # noqa: E731
+        slow, fast, never = (0, 0, 0, 0, 0.9, 0.9, 0.9, 0.9), (0, 0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9), (0.1,) * 8
+        sync, quick, none = outcome(*5 * [slow]), outcome(*5 * [fast]), outcome(*5 * [never])
+        early = outcome((0.9,) * 8, *4 * [slow])
+        some = outcome(never, *4 * [slow])
+        few = outcome(never, never)
+        others = {"quick": quick, "none": none, "early": early, "some": some, "few": few}
+        verdict = outcomes.judge_times(sync, others, "seconds")
+        self.assertEqual([name.split()[0] for name in verdict.better], ["quick"])
+        self.assertEqual((verdict.never, verdict.without), (["none"], ["early", "some", "few"]))
+        self.assertEqual(outcomes.judge_times(none, {"quick": quick, "some": some}, "seconds").alone, ["quick"])
+        self.assertEqual(early.reach_text("seconds", 1), "≤ 4.7")
+        self.assertEqual(some.reach_text("seconds", 1), "4 of 5 seeds")
+        self.assertEqual(
+            outcomes.judge_times(none, {"quick": quick}, "seconds").against("Seconds", "none", "fewer", "more"),
+            "Seconds, against none: always there, while none never is: quick.",
+        )
 
     def test_band(self):
         a = canned(accuracies=[0.0, 1.0], seconds=[0.0, 2.0])
@@ -312,7 +332,8 @@ class Running(Folder):
         seeds = [line for line in started if "--seed 9" not in line and "theory" not in line]
         self.assertTrue(all("--lr 0.1 " in line for line in seeds), seeds)
         self.assertTrue(all("--jobs 1 --threads 1 --quiet" in line for line in seeds), seeds)
-        self.assertEqual(list((self.folder / "scratch").iterdir()), [], "run folders are gone")
+        left = [path.name for path in (self.folder / "scratch").iterdir()]
+        self.assertEqual(left, ["lategrad"], "run folders are gone, and the copy of the program is there")
         self.assertIn("8/8 runs", self.said.getvalue())
 
         again = self.carry_out()
@@ -374,7 +395,7 @@ class Running(Folder):
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=30)  # the slow run would last a minute
         self.assertIn("KeyboardInterrupt", errors)
-        self.assertEqual(list((self.folder / "scratch").iterdir()), [])
+        self.assertEqual([path.name for path in (self.folder / "scratch").iterdir()], ["lategrad"])
         kept = len(list((self.folder / "runs").glob("*.json")))
         self.assertGreaterEqual(kept, 2)
         self.started()
@@ -454,6 +475,79 @@ class Reports(Folder):
         next((self.folder / "runs").glob("*.json")).unlink()
         self.assertEqual(self.write(experiments), self.folder / "results/partial/experiments.md")
         self.assertEqual(before, {p: p.read_bytes() for p in (self.folder / "docs").rglob("*") if p.is_file()})
+
+    def said(self, experiment, section, result_of):
+        """What a section says of results that `result_of(case, seed, result)` has changed."""
+        store = results.Store(self.folder / "runs")
+        self.fill(store, experiment, lambda labels: 0.9)
+        for case in experiment.cases:
+            chosen = max(experiment.tune["values"]) if experiment.tune else None
+            for seed, one in zip(case.seeds, experiment.seed_runs(case, chosen)):
+                result = store.load(one)
+                result_of(case.labels, seed, result)
+                store.save(one, result)
+        undrawn = types.SimpleNamespace(add=lambda *_: [])
+        return "\n".join(section(report.read(experiment, store), undrawn, ""))
+
+    def test_speedup_says_what_the_numbers_say(self):
+        def made_up(labels, seed, result):
+            workload, n, variant = labels
+            rate = {"1": 1, "2": 1.9, "4": 3.6, "8": 5.3, "16": 9, "32": 3, "64": 2}[n]
+            if variant == "2 servers" and n == "64":
+                rate = 3
+            if variant == "stragglers, reuse 3n/4" and n == "8":
+                rate *= 2
+            if workload == "LeNet, 431,080 parameters":
+                rate = 1 + 0.9 * (rate - 1)
+            result["summary"] |= {"examples_applied": 1000 * rate * (1 + seed / 1000), "server_receiving": 0.25}
+
+        text = self.said(self.experiments()[2], sections.speedup, made_up)
+        lenet, resnet = "LeNet, 61,706 parameters", "ResNet-18"
+        self.assertIn(f"{lenet}: predicted within 15 % of what was published at n = 2, 4, 8 and 16, of 2, 4, 8, 16", text)
+        self.assertIn("furthest off at n = 32, with 3.00 against 5.50", text)
+        self.assertIn(f"{lenet}, one server: the speed-up peaks at 9.0 with 16 workers and falls to 2.0 with 64", text)
+        self.assertIn("receives for 25 % of the time and sends for 40 %", text)
+        self.assertIn(f"{lenet}: the published fall from n = 16 to 32, to 0.56 of it, is seen, to 0.33.", text)
+        self.assertIn("LeNet: the published speed-up lies between those of the sizes assumed at n = 4, and not at n = 2, 8, 16 and 32.", text)
+        self.assertIn(f"{lenet}, 64 workers, against one server: 2 servers 1.50×, 4 servers 1.00×", text)
+        self.assertIn(
+            f"{resnet}: speed-up with stragglers, reuse 3n/4, against sync: higher for n = 8 (2.00×); no difference seen "
+            "for n = 2, n = 4, n = 16, n = 32 and n = 64.",
+            text,
+        )
+
+    def test_scale_says_what_the_numbers_say(self):
+        def made_up(labels, seed, result):
+            link, n, policy = labels
+            updates = 100 if policy == "sync" else 50 if policy == "backup" else 200
+            busy = 0.5 if policy == "reuse" and n != "100" else 0.4
+            result["summary"] |= {"updates": updates + seed / 100, "server_receiving": busy, "server_sending": busy}
+
+        text = self.said(self.experiments()[4], sections.scale, made_up)
+        self.assertIn("updates per second of reuse, against sync: more for n = 100 (2.00×)", text)
+        self.assertIn("updates per second of backup, against sync: fewer for n = 100 (2.00×)", text)
+        self.assertIn("reuse: receiving and sending, each by itself, add up to more than 90 % of the time at n = 1000", text)
+        self.assertIn("sync: receiving and sending, each by itself, add up to more than 90 % of the time at no n.", text)
+
+    def test_weights_recommends_what_no_case_speaks_against(self):
+        def recommended(accuracy_of):
+            def made_up(labels, seed, result):
+                end = accuracy_of(labels[0], labels[1:]) + seed / 1000
+                result["curve"]["accuracy"] = [end / 2, end, end, end]
+
+            return self.said(self.experiments()[5], sections.weights, made_up)
+
+        iid, label = self.experiments()[5].axes["case"]
+        one, inverse = ("one", "workers", "any"), ("inverse", "quorum", "any")
+        text = recommended(lambda case, arm: 0.8 if arm in (one, inverse) else 0.6)
+        self.assertIn(f"{iid}: the most accurate is one, workers, 80.3 ± 0.2 %; 1 of the other 23 are not separated", text)
+        self.assertIn(f"{iid}: that is the default.", text)
+        self.assertIn("Recommended: the default, one, workers, one of 2 that are not separated", text)
+        text = recommended(lambda case, arm: 0.8 if arm == inverse else 0.7 if arm == one else 0.6)
+        self.assertIn(f"{label}: the default, one, workers, is less accurate: 70.3 ± 0.2 %.", text)
+        self.assertIn("Recommended: inverse, quorum, one of 1 that are not separated", text)
+        text = recommended(lambda case, arm: 0.8 if arm == (one if case == iid else inverse) else 0.6)
+        self.assertIn("No choice is among the most accurate in every case", text)
 
     @unittest.skipUnless(shutil.which("gnuplot"), "no gnuplot")
     def test_quick_goes_elsewhere_and_copes_with_nothing(self):
