@@ -108,7 +108,8 @@ void draw_figure(const Figure& figure, const std::filesystem::path& path) {
     }
 
     const std::string drawn = contents(out.get());
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !drawn.ends_with("</svg>\n\n")) {
+    const std::string_view whole(drawn.data(), drawn.find_last_not_of(" \n") + 1);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !whole.ends_with("</svg>")) {
         const std::string said = contents(err.get());
         const std::size_t begin = std::min(said.find_first_not_of(" \n"), said.size());
         throw EnvironmentError(fmt::format("--figure {}: gnuplot failed: {}", path.string(),

@@ -91,6 +91,13 @@ int run(std::vector<std::string> arguments) {
                 throw lategrad::InputError(fmt::format("{}: runs in one process, but {} started {}; start it by itself",
                                                        command.substr(1), launch->launcher, launch->processes));
             }
+            for (std::size_t i = 0; i < arguments.size(); ++i) { // as of a variable of the shell that is not set
+                const bool after_option = arguments[i].empty() && i > 0 && arguments[i - 1].starts_with("--");
+                if (arguments[i].empty() || (arguments[i].starts_with("--") && arguments[i].ends_with('='))) {
+                    throw lategrad::InputError(fmt::format("{}: expected a value, and it is empty",
+                                                           after_option ? arguments[i - 1] : arguments[i]));
+                }
+            }
             for (const std::string& argument : arguments) {
                 const std::string name = argument.substr(0, argument.find('='));
                 if (name.starts_with("--") && name != "--" && !named.command->get_option_no_throw(name)) {

@@ -361,10 +361,12 @@ void settle_paths(RunOptions& o) {
         if (o.data.ends_with(".safetensors") || std::filesystem::is_directory(o.data, error)) o.data = absolute(o.data);
     }
     if (o.model.ends_with(".pt")) o.model = absolute(o.model);
-    constexpr std::string_view kTrace = "trace:";
-    if (o.straggle.starts_with(kTrace) && o.straggle.size() > kTrace.size()) {
-        o.straggle = std::string(kTrace) + absolute(o.straggle.substr(kTrace.size()));
-    }
+    o.straggle = settle_path(o.straggle, "trace:");
+}
+
+std::string settle_path(const std::string& spec, std::string_view prefix) {
+    if (!spec.starts_with(prefix) || spec.size() == prefix.size()) return spec;
+    return std::string(prefix) + std::filesystem::absolute(spec.substr(prefix.size())).string();
 }
 
 Job resolve(const RunOptions& given) {

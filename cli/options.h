@@ -110,6 +110,9 @@ RunOptions options_from_toml(const std::filesystem::path& file);
 /// from anywhere.
 void settle_paths(RunOptions& options);
 
+/// PREFIX:FILE with FILE made absolute, for the same reason; anything else as it is.
+std::string settle_path(const std::string& spec, std::string_view prefix);
+
 /// What the options mean: parsed, checked against each other.
 struct Job {
     RunOptions options; ///< with what was left open filled in

@@ -5,6 +5,8 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 
@@ -78,13 +80,26 @@ std::size_t parse_bytes(const std::string& text) {
 
 /// Without any of these a gradient takes no time, and a run that ends by time would never end.
 void require_time_to_pass(const Simulation& simulation, const Job& job) {
-    const bool passes = simulation.compute.per_batch + simulation.compute.per_example > Duration::zero() ||
-                        !job.straggle.none() || simulation.update_time > Duration::zero() ||
-                        simulation.links.latency > Duration::zero() || !simulation.links.unlimited();
+    const Duration compute = simulation.compute.per_batch + simulation.compute.per_example;
+    const bool passes = compute > Duration::zero() || job.straggle.adds_time(compute) ||
+                        simulation.update_time > Duration::zero() || simulation.links.latency > Duration::zero() ||
+                        !simulation.links.unlimited();
     if (!passes) {
         throw InputError(
             "--compute 0: time would not pass; give it, --compute-per-example, --straggle, --update-time or "
             "--link");
+    }
+}
+
+/// Where workers hardly ever live through a gradient, a run would not end.
+void require_life_enough(const Simulation& simulation, const Problem& problem) {
+    const Duration gradient = simulation.compute.of(*std::min_element(problem.batches.begin(), problem.batches.end()));
+    const auto mean = simulation.failures.mean_lifetime();
+    if (mean && *mean < seconds(gradient) / 10) {
+        throw InputError(
+            fmt::format("--failures mtbf: {:g} s on average is less than a tenth of the {:g} s that a gradient "
+                        "takes; hardly a worker would live through one",
+                        *mean, seconds(gradient)));
     }
 }
 
@@ -158,7 +173,9 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
     if (!cluster.done()) {
         throw InputError(fmt::format(
             "nothing is left to happen after {:.3g} s of virtual time, and the run has not ended: all workers are gone "
-            "and --failures brings none back, or a time is beyond 292 years",
+            "and --failures brings none back, or a transfer or a delay lasts longer than virtual time, which ends "
+            "after "
+            "decades (--link, --payload, --straggle)",
             seconds(cluster.now())));
     }
     cluster.finish_evaluations();
@@ -206,8 +223,14 @@ Trained simulate_training(const Problem& problem, const Simulation& simulation, 
     Buffer initial = versions.lease(simulation.floats * sizeof(float));
     problem.model->initial_parameters(initial.floats());
     ThreadPool pool(1); // updates are short, and the cores are busy with gradients
-    ParallelComputation computation(std::move(sources), std::move(batchers), evaluate, *codec, simulation.floats, pool);
-    return run_cluster(problem, simulation, hooks, effort, &computation, *codec, versions, std::move(initial));
+    std::optional<ParallelComputation> computation;
+    try {
+        computation.emplace(std::move(sources), std::move(batchers), evaluate, *codec, simulation.floats, pool);
+    } catch (const std::system_error& error) {
+        throw EnvironmentError(
+            fmt::format("--jobs {}: a thread does not start ({}); use fewer", simulation.jobs, error.code().message()));
+    }
+    return run_cluster(problem, simulation, hooks, effort, &*computation, *codec, versions, std::move(initial));
 }
 
 int simulate(SimulateOptions given) {
@@ -223,11 +246,7 @@ int simulate(SimulateOptions given) {
         throw InputError(fmt::format("--servers {}: expected 1 to {}", given.servers, kServersMax));
     }
     simulation.links.servers = given.servers;
-    constexpr std::string_view kScript = "script:";
-    if (given.failures.starts_with(kScript) && given.failures.size() > kScript.size()) {
-        given.failures =
-            std::string(kScript) + std::filesystem::absolute(given.failures.substr(kScript.size())).string();
-    }
+    given.failures = settle_path(given.failures, "script:");
     simulation.failures = FailureModel::parse(given.failures, o.seed);
     if (simulation.failures.workers_min() > o.workers) {
         throw InputError(fmt::format("--failures {}: names worker {}, but there are only {} (--workers)",
@@ -242,6 +261,9 @@ int simulate(SimulateOptions given) {
     if (!real) {
         refuse_what_needs_gradients(o);
         if (!o.updates && o.time_limit.empty()) o.updates = kUpdatesDefault;
+    }
+    if (given.jobs > static_cast<std::size_t>(kThreadsMax)) {
+        throw InputError(fmt::format("--jobs {}: expected 1 to {}", given.jobs, kThreadsMax));
     }
     simulation.jobs = given.jobs > 0 ? given.jobs : std::max(1u, std::thread::hardware_concurrency());
 
@@ -260,6 +282,7 @@ int simulate(SimulateOptions given) {
     } else {
         warn_of_surprises(problem);
     }
+    require_life_enough(simulation, problem);
     problem = certified(std::move(problem));
 
     Effort effort;
@@ -287,7 +310,7 @@ void add_simulate(CLI::App& program, Command& chosen) {
     CLI::App* command = program.add_subcommand(
         "simulate", "Train in virtual time on a modelled cluster: any number of workers, links and failures");
     add_run_options(*command, o.run);
-    add_compute_options(*command, o.compute, "none: only the timing, for up to 100,000 workers");
+    add_compute_options(*command, o.compute, "none: only the timing, for 100,000 workers and more");
     const auto add = [&](const char* name, auto& value, const char* help, const char* type) {
         CLI::Option* option = command->add_option(name, value, help)
                                   ->group("Cluster")
@@ -311,7 +334,8 @@ void add_simulate(CLI::App& program, Command& chosen) {
     add("--log", o.log, "events, or summary alone; default events with real gradients", "WHAT");
     add("--jobs", o.jobs, "gradients computed at a time; decides nothing but the speed; default one per core", "N")
         ->default_str("");
-    command->get_option("--workers")->description("up to 100,000 with --gradients none");
+    command->get_option("--workers")
+        ->description("as many as fit into memory: 100,000 with --gradients none take 0.2 GiB");
     command->get_option("--straggle")
         ->description("stragglers, in virtual time: none, exp:MEAN, shifted-exp:SHIFT,MEAN, pareto:SHAPE,SCALE, "
                       "slow:COUNT,FACTOR, bimodal:PROBABILITY,FACTOR, trace:FILE.csv; times as 20ms");

@@ -41,6 +41,15 @@ int momentum(const MeasureOptions& options) {
     MomentumOptions run = options.momentum;
     run.alpha = options.alpha.value_or(1 / eigenvalues.back());
     run.seed = options.problem.seed;
+    if (run.batch > problem->rows())
+        throw InputError(fmt::format("--batch {}: there are only {} rows", run.batch, problem->rows()));
+    const double alpha_least = 10 / (eigenvalues.front() * static_cast<double>(run.iterations));
+    if (run.alpha < alpha_least) {
+        throw InputError(
+            fmt::format("--alpha {:g}: in {} updates nothing would move far enough to measure it; expected "
+                        "{:.3g} at least",
+                        run.alpha, run.iterations, alpha_least));
+    }
     for (const double share : shares) {
         if (curvature_limit(delayed_steps(run.alpha, share, run.delay)) <= eigenvalues.back()) {
             const double limit = stable_step(share, run.delay) / eigenvalues.back();

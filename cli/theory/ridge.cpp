@@ -49,6 +49,8 @@ int ridge(const RidgeOptions& options) {
     run.steps.fresh = options.alpha.value_or(1 / curvature.b);
     run.steps.late =
         options.late ? parse_late(*options.late) : std::vector{certified_late_share(curvature) * run.steps.fresh};
+    if (options.batch && *options.batch > problem->rows())
+        throw InputError(fmt::format("--batch {}: there are only {} rows", *options.batch, problem->rows()));
     run.batch = options.batch.value_or(std::min<std::size_t>(16, problem->rows()));
     run.iterations = options.iterations.value_or(default_iterations(run.steps, curvature));
 
@@ -61,7 +63,7 @@ int ridge(const RidgeOptions& options) {
     const double start = points.front().deterministic;
     const bool converged = last.deterministic <= kConverged * start;
     // By chance alone a mean is four of its standard errors off once in thousands of times, or less often.
-    const bool in_expectation = std::isfinite(last.standard_error) && last.standard_error <= start / 2 &&
+    const bool in_expectation = std::isfinite(last.standard_error) && last.standard_error <= start / 20 &&
                                 last.mean <= kConverged * start + 4 * last.standard_error;
     const int status = within && converged && in_expectation ? 0 : 1;
     if (options.json) {

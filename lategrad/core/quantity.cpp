@@ -28,8 +28,8 @@ std::optional<double> parse_seconds(std::string_view text, bool bare_seconds) {
 Duration parse_duration(std::string_view text, std::string_view option, bool bare_seconds, std::string_view whole) {
     if (const auto seconds = parse_seconds(text, bare_seconds)) return Duration(std::llround(1e9 * *seconds));
     throw InputError(std::string(option) + " " + std::string(whole.empty() ? text : whole) + ": expected a time " +
-                     (bare_seconds ? "in seconds or with a unit, as in 90, 20ms or 2m"
-                                   : "with a unit, as in 20ms, 1.5s, 2m or 100us") +
+                     (bare_seconds ? "in seconds or with a unit, up to 1e9 s, as in 90, 20ms or 2m"
+                                   : "with a unit, up to 1e9 s, as in 20ms, 1.5s, 2m or 100us") +
                      (whole.empty() || whole == text ? "" : ", not '" + std::string(text) + "'"));
 }
 

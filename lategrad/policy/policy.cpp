@@ -134,14 +134,16 @@ void Policy::close(Closers closers, Decision& out) {
         member.gradients = 0;
     }
     switch (normalize_) {
-    case Normalize::workers: out.denominator = static_cast<double>(active_examples_); break;
+    case Normalize::workers:
+        // Who pushed and left is not among the active, and who came back may have pushed twice: the fresh ones' step
+        // must still be lr at most.
+        out.denominator = std::max(static_cast<double>(active_examples_), fresh_examples);
+        break;
     case Normalize::quorum:
         out.denominator = closers == Closers::all ? fresh_examples + late_examples : fresh_examples;
         break;
     case Normalize::weights: out.denominator = weighted_examples; break;
     }
-    // Who pushed and left is not among the active; the fresh ones' step must still be lr at most.
-    if (options_.late_weight.certified()) out.denominator = std::max(out.denominator, fresh_examples);
     out.closes = true;
     out.version = version_;
     out.applied.swap(accepted_);

@@ -269,7 +269,7 @@ void Server::on_update_done(Time now, Effects& out) {
     // Decide on what came meanwhile, until one of these closes the next update.
     std::size_t decided = 0;
     while (decided < waiting_.size() && !updating_ && state_ == State::running) {
-        const Event event = std::move(waiting_[decided++]);
+        const Event event = std::exchange(waiting_[decided++], Timer{});
         const auto* message = std::get_if<MessageArrived>(&event);
         if (message && message->message.type == MessageType::hello) {
             members_[message->message.worker.value()].joining = false;
@@ -343,8 +343,9 @@ void Server::decide_left(WorkerId worker, Time now, Effects& out) {
     lose_open(worker, Reason::worker_gone, now, out);
     out.events.push_back({now, LeaveEvent{worker}});
     decide(WorkerLeft{worker}, now, out);
+    if (here_ > 0 || options_.workers_return) return;
     const bool returning = std::any_of(members_.begin(), members_.end(), [](const Member& m) { return m.joining; });
-    if (here_ == 0 && !returning && !options_.workers_return) end(Outcome::no_workers, now, out);
+    if (!returning) end(Outcome::no_workers, now, out);
 }
 
 void Server::lose_open(WorkerId worker, Reason reason, Time now, Effects& out) {

@@ -12,7 +12,9 @@ Cluster::Cluster(ClusterOptions options, Codec& codec, Optimizer& optimizer, Buf
     : options_(std::move(options)),
       codec_(codec),
       computation_(computation),
-      tell_(std::move(tell)) {
+      tell_(std::move(tell)),
+      gradient_bytes_(Worker::gradient_buffers(options_.policy.held_of_one_worker_max()) * options_.server.size *
+                      sizeof(float)) {
     const std::size_t workers = options_.examples.size();
     const LinkOptions& links = options_.links;
     options_.server.workers = workers;
@@ -25,11 +27,9 @@ Cluster::Cluster(ClusterOptions options, Codec& codec, Optimizer& optimizer, Buf
             direction.ways.resize(workers);
         }
     }
-    const auto memory = computation ? BufferPool::Memory::real : BufferPool::Memory::nominal;
-    const std::size_t gradients = Worker::gradient_buffers(options_.policy.held_of_one_worker_max());
     tell_server(Time{}, Timer{});
     for (std::uint32_t worker = 0; worker < workers; ++worker) {
-        seats_.emplace_back(gradients * options_.server.size * sizeof(float), memory);
+        seats_.emplace_back();
         start_life(worker);
     }
 }
@@ -115,11 +115,13 @@ void Cluster::happen(const Happening& what) {
 
 void Cluster::start_life(std::uint32_t worker) {
     Seat& seat = seats_[worker];
+    seat.gradients = std::make_unique<BufferPool>(gradient_bytes_, computation_ ? BufferPool::Memory::real
+                                                                                : BufferPool::Memory::nominal);
     seat.worker.emplace(WorkerOptions{.worker = WorkerId{worker},
                                       .examples = options_.examples[worker],
                                       .run = options_.server.run,
                                       .size = options_.server.size},
-                        codec_, seat.gradients);
+                        codec_, *seat.gradients);
     ++seat.lives;
     seat.lifetime_set = false;
     set_alarm(seat.alarm, now(), Kind::worker_timer, worker);
@@ -130,7 +132,7 @@ void Cluster::die(std::uint32_t worker) {
     if (!seat.worker) return;
     give_up_compute(worker);
     seat.computing = false;
-    seat.worker.reset(); // its memory goes with it
+    seat.worker.reset();
     set_alarm(seat.alarm, kNever, Kind::worker_timer, worker);
     for (Direction& direction : directions_) {
         if (!direction.link) continue;
@@ -222,9 +224,8 @@ void Cluster::finish_compute(std::uint32_t worker) {
         try {
             done.loss = computation_->finish(WorkerId{worker});
         } catch (...) {
-            failure_ = std::current_exception();
+            fail();
             done.failed = true;
-            tell_server(now(), StopRequested{});
         }
     }
     to_worker(worker, done);
@@ -235,9 +236,14 @@ void Cluster::finish_evaluation() {
     try {
         if (const auto result = computation_->finish_evaluation()) to_server(EvaluationDone{*result});
     } catch (...) {
-        failure_ = std::current_exception();
-        tell_server(now(), StopRequested{}); // a run that nobody can judge is not worth going on with
+        fail(); // a run that nobody can judge is not worth going on with
     }
+}
+
+/// The exception being handled ends the run; the first one says why.
+void Cluster::fail() {
+    if (!failure_) failure_ = std::current_exception();
+    tell_server(now(), StopRequested{});
 }
 
 // ---- Messages

@@ -82,8 +82,8 @@ class Cluster {
     const Server& server() const { return *server_; }
     std::exception_ptr failure() const { return failure_; }
     ClusterLoad load() const;
-    /// Of this worker's gradients. REQUIRES: worker < workers.
-    const BufferPool& gradients(WorkerId worker) const { return seats_[worker.value()].gradients; }
+    /// Of this worker's gradients, since its process began. REQUIRES: worker < workers.
+    const BufferPool& gradients(WorkerId worker) const { return *seats_[worker.value()].gradients; }
 
   private:
     enum class Kind : std::uint32_t {
@@ -155,8 +155,8 @@ class Cluster {
     };
 
     struct Seat {
-        Seat(std::size_t bytes, BufferPool::Memory memory) : gradients(bytes, memory) {}
-        BufferPool gradients;
+        /// Of this life: what a former one has out, held for an update, is not this one's.
+        std::unique_ptr<BufferPool> gradients;
         std::optional<Worker> worker; ///< none while dead
         std::uint64_t lives = 0;      ///< begun so far
         bool lifetime_set = false;    ///< in this life, by its first parameters
@@ -185,6 +185,7 @@ class Cluster {
     void give_up_compute(std::uint32_t worker);
     void finish_compute(std::uint32_t worker);
     void finish_evaluation();
+    void fail();
     void die(std::uint32_t worker);
     static Peer peer(std::uint32_t worker) { return Peer{worker + 1}; }
 
@@ -192,6 +193,7 @@ class Cluster {
     Codec& codec_;
     Computation* computation_;
     std::function<void(const RunEvent&)> tell_;
+    std::size_t gradient_bytes_; ///< of the buffers of one worker
     std::unique_ptr<Server> server_;
     std::deque<Seat> seats_; ///< by worker
     std::array<Direction, 2> directions_;

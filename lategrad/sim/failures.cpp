@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -31,6 +32,15 @@ std::vector<ScriptedFailure> read_script(const std::string& file) {
     });
     std::stable_sort(script.begin(), script.end(),
                      [](const ScriptedFailure& a, const ScriptedFailure& b) { return a.at < b.at; });
+    std::set<WorkerId> gone;
+    for (const ScriptedFailure& failure : script) {
+        const bool fits = failure.leaves ? gone.insert(failure.worker).second : gone.erase(failure.worker) == 1;
+        if (!fits) {
+            throw InputError(fmt::format("{} script:{}: at {:g} s worker {} {}", kOption, file, seconds(failure.at),
+                                         failure.worker.value(),
+                                         failure.leaves ? "leaves and has left before" : "joins and is there"));
+        }
+    }
     return script;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,8 @@ class FailureModel {
     /// How long a worker lives in its life number `life`: 1, 2, …. Depends on (seed, worker, life) alone.
     /// REQUIRES: random().
     Duration lifetime(WorkerId worker, std::uint64_t life) const;
+    /// Of `mtbf`, in seconds.
+    std::optional<double> mean_lifetime() const { return random_ ? std::optional(mtbf_) : std::nullopt; }
     bool random() const { return random_; }
     Duration rejoin() const { return rejoin_; }
     Duration detect() const { return detect_; }

@@ -17,6 +17,7 @@ constexpr double kEnded = 1e-6;
 /// Bytes per second. `whole`: the option's value, of which `text` is the rate.
 double parse_rate(std::string_view text, std::string_view option, std::string_view whole) {
     constexpr double kLeast = 0.125; // a bit per second; below that virtual time would end before the run
+    constexpr double kMost = 1.25e17;
     if (text == "unlimited") return kUnlimited;
     const auto rate = parse_quantity(text, {{"bit", 0.125}, {"kbit", 125}, {"Mbit", 125e3}, {"Gbit", 125e6}});
     if (!rate) {
@@ -25,6 +26,9 @@ double parse_rate(std::string_view text, std::string_view option, std::string_vi
     }
     if (*rate < kLeast) {
         throw InputError(fmt::format("{} {}: nothing would ever arrive; expected 1bit or more", option, whole));
+    }
+    if (*rate > kMost) {
+        throw InputError(fmt::format("{} {}: expected 1e9Gbit at most, or unlimited", option, whole));
     }
     return *rate;
 }

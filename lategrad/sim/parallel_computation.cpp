@@ -17,10 +17,19 @@ ParallelComputation::ParallelComputation(std::vector<std::unique_ptr<GradientSou
       updates_(updates),
       gradients_(batchers_.size()) {
     CHECK(!sources_.empty());
-    for (const auto& source : sources_) threads_.emplace_back([this, &source] { run(*source); });
+    try {
+        for (const auto& source : sources_) threads_.emplace_back([this, &source] { run(*source); });
+    } catch (...) { // a thread does not start; those that did wait for tasks
+        stop();
+        throw;
+    }
 }
 
 ParallelComputation::~ParallelComputation() {
+    stop();
+}
+
+void ParallelComputation::stop() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;

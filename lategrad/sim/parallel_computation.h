@@ -64,6 +64,7 @@ class ParallelComputation final : public Computation {
     TaskPtr submit(Time due, std::function<void(GradientSource&, Batch&)> work);
     void wait_for(Task& task);
     void run(GradientSource& source);
+    void stop();
 
     std::vector<std::unique_ptr<GradientSource>> sources_;
     std::vector<Batcher> batchers_;

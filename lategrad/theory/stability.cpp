@@ -123,15 +123,15 @@ std::optional<double> late_scale_limit(const StepSizes& steps, double b) {
     };
     // In ratios of 2^(1/16): fine enough for a range of stable factors not to be stepped over.
     const double ratio = std::exp2(1.0 / 16);
+    // Late steps as small as that move no root that counts.
+    const double least = 1e-9 / (b * late_sum);
     if (converges(1)) {
-        double factor = 1;
+        double factor = std::max(1.0, least);
         while (converges(factor * ratio)) factor *= ratio; // ends, at `most` at the latest
         return bisect(factor, factor * ratio);
     }
     // With every root inside the unit circle the polynomial's value at 1, b·Σ_i y_i, is at most 2^k.
     const double most = std::exp2(static_cast<double>(steps.late.size() + 1)) / (b * late_sum);
-    // Late steps as small as that move no root that counts.
-    const double least = 1e-9 / (b * late_sum);
     for (double factor = std::min(1.0, most); factor > least; factor /= ratio) {
         if (converges(factor / ratio)) return bisect(factor / ratio, factor);
     }

@@ -90,6 +90,22 @@ StraggleModel StraggleModel::parse(std::string_view spec, std::uint64_t seed) {
     return model;
 }
 
+bool StraggleModel::adds_time(Duration compute) const {
+    const bool multiplies = compute > Duration::zero() && second_ > 1;
+    switch (kind_) {
+    case Kind::none: return false;
+    case Kind::exponential: return first_ > 0;
+    case Kind::shifted_exponential: return first_ > 0 || second_ > 0;
+    case Kind::pareto: return second_ > 0;
+    case Kind::slow: return slow_count_ > 0 && multiplies;
+    case Kind::bimodal: return first_ > 0 && multiplies;
+    case Kind::trace:
+        return std::any_of(trace_.begin(), trace_.end(),
+                           [](const auto& line) { return line.second > Duration::zero(); });
+    }
+    CHECK(false && "unknown straggle model");
+}
+
 std::size_t StraggleModel::workers_min() const {
     return trace_.empty() ? slow_count_ : std::prev(trace_.end())->first.first + std::size_t{1};
 }

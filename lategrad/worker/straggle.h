@@ -26,6 +26,8 @@ class StraggleModel {
 
     const std::string& spec() const { return spec_; }
     bool none() const { return kind_ == Kind::none; }
+    /// True where some gradient that takes `compute` by itself takes longer.
+    bool adds_time(Duration compute) const;
     /// How many workers there must be: those that are slow, or those that a trace has lines for.
     std::size_t workers_min() const;
     /// The first of so many workers of whom a trace has no line.

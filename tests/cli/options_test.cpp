@@ -4,6 +4,7 @@
 
 #include "cli/options.h"
 #include "lategrad/core/error.h"
+#include "lategrad/theory/multi_step.h"
 #include "tests/files/temp_dir.h"
 
 namespace lategrad {
@@ -41,6 +42,14 @@ TEST(Options, AreReadBackAsTheyWereWritten) {
     const TempDir dir;
     const std::string text = to_toml(o);
     EXPECT_EQ(to_toml(options_from_toml(dir.write("config.toml", text))), text);
+}
+
+TEST(Options, CertifyByTheConditionOfTheTheory) {
+    for (const double b : {1.0, 10.0, 1e4}) {
+        LateWeight weight;
+        weight.certify(1, b);
+        EXPECT_EQ(weight.late_share, certified_late_share({.a = 1, .b = b}));
+    }
 }
 
 TEST(Options, NameFilesFromAnywhere) {

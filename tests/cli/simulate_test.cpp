@@ -35,6 +35,20 @@ TEST(Simulate, RunsAsTrainDoesAndReplays) {
     EXPECT_EQ(evaluated.status, 0) << evaluated.err;
 }
 
+TEST(Simulate, RunsInWhichWorkersDieAndReturnReplay) {
+    const TempDir dir;
+    for (const char* policy : {"reuse", "kbatch", "sync"}) {
+        const json summary = summary_of(run_program(simulated(
+            small_run(dir, policy,
+                      {"--workers", "6", "--straggle", "exp:20ms", "--policy", policy, "--late-weight", "span",
+                       "--failures", "mtbf:300ms,rejoin:50ms,detect:30ms", "--update-time", "15ms"}))));
+        expect_accounted(summary);
+        EXPECT_GT(summary["lost"], 6) << policy;
+        const Ran replayed = run_program({"replay", (dir / policy).string()});
+        EXPECT_THAT(replayed.out, HasSubstr("the same, bit for bit")) << policy << replayed.err;
+    }
+}
+
 TEST(Simulate, IsTheSameByteForByteOnAnyNumberOfThreads) {
     const TempDir dir;
     const auto events = [&](const std::string& name, const std::string& jobs) {
@@ -104,13 +118,22 @@ TEST(Simulate, TakesTheTimingAlone) {
 struct Straggling {
     std::string workers;
     std::string spec;
+    std::string policy = "reuse";
 };
 
 TEST(Agreement, OfSleepingWorkersAndVirtualTime) {
     const TempDir dir;
     const std::string data = write_blobs(dir).string();
-    const std::vector<Straggling> cases = {{"4", "exp:40ms"}, {"4", "slow:1,4"}, {"4", "bimodal:0.2,5"},
-                                           {"8", "exp:40ms"}, {"8", "slow:2,4"}, {"8", "bimodal:0.2,5"}};
+    const std::vector<Straggling> cases = {{"4", "exp:40ms"},
+                                           {"4", "slow:1,4"},
+                                           {"4", "bimodal:0.2,5"},
+                                           {"8", "exp:40ms"},
+                                           {"8", "slow:2,4"},
+                                           {"8", "bimodal:0.2,5"},
+                                           // These drop work.
+                                           {"4", "exp:40ms", "backup"},
+                                           {"8", "slow:2,4", "backup"},
+                                           {"8", "bimodal:0.2,5", "backup"}};
     const auto run = [&](const std::string& command, std::size_t i) {
         return run_program({command,
                             "--gradients",
@@ -127,6 +150,8 @@ TEST(Agreement, OfSleepingWorkersAndVirtualTime) {
                             cases[i].workers,
                             "--straggle",
                             cases[i].spec,
+                            "--policy",
+                            cases[i].policy,
                             "--time-limit",
                             "8",
                             "--json",
@@ -140,7 +165,7 @@ TEST(Agreement, OfSleepingWorkersAndVirtualTime) {
         trained.push_back(std::async(std::launch::async, run, "train", i));
     }
     for (std::size_t i = 0; i < cases.size(); ++i) {
-        SCOPED_TRACE(cases[i].workers + " workers, " + cases[i].spec);
+        SCOPED_TRACE(cases[i].workers + " workers, " + cases[i].spec + ", " + cases[i].policy);
         const json real = summary_of(trained[i].get());
         const json simulated = summary_of(run("simulate", i));
         expect_accounted(real);
@@ -148,7 +173,10 @@ TEST(Agreement, OfSleepingWorkersAndVirtualTime) {
             const double expected = simulated[field].get<double>();
             EXPECT_NEAR(real[field].get<double>(), expected, 0.1 * expected) << field;
         }
-        RecordProperty(cases[i].workers + " " + cases[i].spec,
+        if (cases[i].policy == "backup") {
+            EXPECT_LT(simulated["work_used"], 0.95);
+        }
+        RecordProperty(cases[i].workers + " " + cases[i].spec + " " + cases[i].policy,
                        real["updates"].dump() + " " + simulated["updates"].dump());
     }
 }

@@ -125,6 +125,9 @@ TEST(Theory, WrongInput) {
     refused({"stability", "--figure", "map.png"}, "--figure map.png: expected FILE.svg");
     refused({"stability", "--figure", "absent/map.svg"}, "there is no folder absent");
     refused({"momentum", "--alpha", "3"}, "--alpha 3: at late share 0 and delay 1 it is stable only below");
+    refused({"ridge", "--rows", "10", "--batch", "20"}, "--batch 20: there are only 10 rows");
+    refused({"momentum", "--alpha", "1e-300"}, "--alpha 1e-300: in ");
+    refused({"momentum", "--batch", "100"}, "--batch 100: there are only 64 rows");
     refused({"momentum", "--rows", "3"}, "--rows 3: expected more than --cols 3");
 }
 

@@ -183,10 +183,17 @@ TEST(WrongInput, OfASimulation) {
     simulate({"--link", "0Mbit"}, "--link 0Mbit: nothing would ever arrive");
     simulate({"--link", "0.1bit"}, "--link 0.1bit: nothing would ever arrive");
     simulate({"--link", "1Gbit,"}, "--link 1Gbit,: expected a time");
-    simulate({"--compute", "0ms", "--time-limit", "1"}, "--compute 0: time would not pass");
+    const std::string still =
+        "trace:" + dir.write("z.csv", "worker,step,seconds\n0,0,0\n1,0,0\n2,0,0\n3,0,0\n").string();
+    for (const std::string& straggle :
+         {std::string("none"), std::string("slow:1,4"), std::string("bimodal:0.5,2"), std::string("exp:0ms"),
+          std::string("shifted-exp:0ms,0ms"), std::string("pareto:1,0ms"), still}) {
+        simulate({"--compute", "0ms", "--straggle", straggle, "--time-limit", "1"}, "--compute 0: time would not pass");
+    }
     simulate({"--link", "1GB"}, "--link 1GB: expected bits per second with a unit");
     simulate({"--link", "1Gbit,-2ms"},
-             "--link 1Gbit,-2ms: expected a time with a unit, as in 20ms, 1.5s, 2m or 100us, not '-2ms'");
+             "--link 1Gbit,-2ms: expected a time with a unit, up to 1e9 s, as in 20ms, 1.5s, 2m or 100us, not '-2ms'");
+    simulate({"--server-link", "1e299Gbit", "--servers", "1024"}, "--server-link 1e299Gbit: expected 1e9Gbit at most");
     simulate({"--server-link", "fast"}, "--server-link fast: expected bits per second");
     simulate({"--servers", "0"}, "--servers 0: expected 1 to 1024");
     simulate({"--servers", "4000000"}, "--servers 4000000: expected 1 to 1024");
@@ -209,6 +216,14 @@ TEST(WrongInput, OfASimulation) {
         "u.csv: has no line for worker 1; each of the 3 workers needs one");
     simulate({"--log", "everything"}, "--log everything: expected events or summary");
     simulate({"--jobs", "-1"}, "--jobs");
+    simulate({"--jobs", "5000"}, "--jobs 5000: expected 1 to 1024");
+    simulate({"--failures", "mtbf:1ms,rejoin:0s"}, "less than a tenth of the 0.02 s that a gradient takes");
+    simulate({"--failures", "script:" + dir.write("h.csv", "seconds,worker,event\n1,1,join\n").string()},
+             "at 1 s worker 1 joins and is there");
+    simulate({"--failures", "script:" + dir.write("i.csv", "seconds,worker,event\n1,1,leave\n2,1,leave\n").string()},
+             "at 2 s worker 1 leaves and has left before");
+    simulate({"--time-limit", ""}, "--time-limit: expected a value, and it is empty");
+    simulate({"--link="}, "--link=: expected a value, and it is empty");
     expect_refused({"train", "--compute", "5ms", "--out", (dir / "run").string()}, "--compute: real gradients take");
     const std::string config = dir.write("c.toml", "workers = 4\n[simulate]\nlinks = \"1Gbit\"\n").string();
     simulate({"--config", config}, "c.toml:3: links: there is no such option");

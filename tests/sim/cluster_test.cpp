@@ -130,6 +130,20 @@ TEST(ClusterFailures, AWorkerThatDiesIsMissedAndReturns) {
     EXPECT_EQ(run.cluster().server().totals().lost, 1u);
 }
 
+TEST(ClusterFailures, AProcessDoesNotWaitForTheMemoryOfThoseBeforeIt) {
+    // Worker 0 pushes and dies three times while worker 1 computes; each time it pushes anew.
+    ClusterOptions options = TimingRun::options("sync", 2, 2, 1, kFloats);
+    options.compute_time = [](WorkerId worker, Step) { return Duration(milliseconds(worker.value() == 0 ? 10 : 200)); };
+    TimingRun run(options);
+    for (int i = 0; i < 3; ++i) {
+        run.cluster().kill(WorkerId{0}, Time{milliseconds(20 + 40 * i)});
+        run.cluster().revive(WorkerId{0}, Time{milliseconds(40 + 40 * i)});
+    }
+    ASSERT_TRUE(run.cluster().run());
+    expect_times(update_times(run), {0.200});
+    EXPECT_EQ(run.all<UpdateEvent>()[0].second.applied.size(), 5u);
+}
+
 TEST(ClusterFailures, ADeathIsNoticedAfterADelayAndBeforeTheReturn) {
     ClusterOptions options = TimingRun::options("sync", 2, 2, 4, kFloats);
     options.compute_time = [](WorkerId, Step) { return Duration(milliseconds(10)); };

@@ -172,6 +172,11 @@ TEST(LateScaleLimit, IsTheFactorAtWhichItNoLongerConverges) {
     EXPECT_TRUE(std::isinf(late_scale_limit({.fresh = 0.1, .late = {0, 0}}, 10).value()));
 }
 
+TEST(LateScaleLimit, StartsWhereLateStepsBeginToCount) {
+    // From 1 on, this would be thousands of steps of a ratio.
+    EXPECT_NEAR(late_scale_limit(one_late(0.1, 0.09e-200, 1), 10).value() / 1e200, 1 / 0.9, 1e-9);
+}
+
 TEST(LateScaleLimit, IsNoneWhereNothingHelps) {
     EXPECT_EQ(late_scale_limit({.fresh = 0.3}, 10), std::nullopt);
     EXPECT_EQ(late_scale_limit(one_late(0.5, 0.1, 2), 10), std::nullopt);
