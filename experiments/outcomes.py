@@ -185,7 +185,7 @@ class Verdict:
             if names:
                 parts.append(f"{how} {listed(names)}")
         if self.never:
-            parts.append(f"never there: {listed(self.never)}, with no seed")
+            parts.append(f"never there, with any seed: {listed(self.never)}")
         if self.alone:
             parts.append(f"always there, while {reference} never is: {listed(self.alone)}")
         if self.without:
