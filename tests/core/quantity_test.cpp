@@ -35,7 +35,8 @@ TEST(ParseDuration, ErrorsNameTheOptionAndItsWholeValue) {
     for (const char* text :
          {"", "20", "ms", "-1s", "1 s", "1e99s", "infs", "nans", "1d", "1sx", "1..5s", "2000000000s"})
         EXPECT_EQ(message_of([&] { parse_duration(text, "--heartbeat"); }),
-                  "--heartbeat " + std::string(text) + ": expected a time with a unit, up to 1e9 s, as in 20ms, 1.5s, 2m or 100us");
+                  "--heartbeat " + std::string(text) +
+                      ": expected a time with a unit, up to 1e9 s, as in 20ms, 1.5s, 2m or 100us");
     EXPECT_THAT(message_of([] { parse_duration("-1", "--time-limit", true); }), EndsWith("as in 90, 20ms or 2m"));
     EXPECT_EQ(message_of([] { parse_duration("1", "--link", false, "1Gbit,1"); }),
               "--link 1Gbit,1: expected a time with a unit, up to 1e9 s, as in 20ms, 1.5s, 2m or 100us, not '1'");
