@@ -371,8 +371,9 @@ class Running(Folder):
     def test_an_interrupt_ends_the_children_and_keeps_what_is_done(self):
         script = textwrap.dedent(
             """
-            import sys
+            import signal, sys
             sys.path.insert(0, sys.argv[1])
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
             from pathlib import Path
             from test_experiments import Running
             case = Running()

@@ -114,6 +114,18 @@ TEST(Simulate, TakesTheTimingAlone) {
     EXPECT_LE(model["bytes_received"].get<std::uint64_t>(), model["pushed"].get<std::uint64_t>() * (bytes + 96));
 }
 
+TEST(Simulate, TakesAHundredThousandWorkersIntoTwoGibibytes) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "sanitizers need the memory that this test takes away";
+#endif
+    const TempDir dir;
+    const Ran ran = run_program({"simulate", "--gradients", "none", "--workers", "100000", "--batch-size", "100000",
+                                 "--payload", "4MB", "--straggle", "exp:20ms", "--updates", "3", "--json", "--quiet",
+                                 "--out", (dir / "run").string()},
+                                "ulimit -d 2097152;"); // KiB of data
+    EXPECT_EQ(summary_of(ran)["updates"], 3);
+}
+
 /// The same options, with sleeping in place of computing and in virtual time.
 struct Straggling {
     std::string workers;
