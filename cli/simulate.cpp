@@ -174,8 +174,7 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
         throw InputError(fmt::format(
             "nothing is left to happen after {:.3g} s of virtual time, and the run has not ended: all workers are gone "
             "and --failures brings none back, or a transfer or a delay lasts longer than virtual time, which ends "
-            "after "
-            "decades (--link, --payload, --straggle)",
+            "after decades (--link, --payload, --straggle)",
             seconds(cluster.now())));
     }
     cluster.finish_evaluations();

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from plan import Case, Experiment, Run, final_accuracy, first_reach, reached_at_once
 from stats import SEEDS_MIN, Estimate, estimate, separated
@@ -164,14 +164,14 @@ def listed(words: list[str]) -> str:
 class Verdict:
     """Each of several against one reference; what is better, worse or close is so by intervals that separate."""
 
-    better: list[str]
-    worse: list[str]
-    close: list[str]  # separated, and within 1 %
-    open: list[str]  # the intervals meet
-    without: list[str]  # no number from every seed
-    few: list[str]  # too few seeds for a claim
-    never: list[str]  # no seed gets there, where all of the reference do
-    alone: list[str]  # all seeds get there, where none of the reference does
+    better: list[str] = field(default_factory=list)
+    worse: list[str] = field(default_factory=list)
+    close: list[str] = field(default_factory=list)  # separated, and within 1 %
+    open: list[str] = field(default_factory=list)  # the intervals meet
+    without: list[str] = field(default_factory=list)  # no number from every seed
+    few: list[str] = field(default_factory=list)  # too few seeds for a claim
+    never: list[str] = field(default_factory=list)  # no seed gets there, where all of the reference do
+    alone: list[str] = field(default_factory=list)  # all seeds get there, where none of the reference does
 
     def against(self, what: str, reference: str, better: str, worse: str) -> str:
         """`better`, `worse`: as in "fewer", "more". Empty where there is nothing to say."""
@@ -198,7 +198,7 @@ def judge(
     reference: Estimate | None, others: dict[str, Estimate | None], smaller_is_better: bool, points: bool = False
 ) -> Verdict:
     """Differences are given as ratios, or, with `points`, as they are."""
-    verdict = Verdict([], [], [], [], [], [], [], [])
+    verdict = Verdict()
     for name, other in others.items():
         if reference is None or other is None:
             verdict.without.append(name)
@@ -218,7 +218,7 @@ def judge(
 
 
 def joined(verdicts: list[Verdict]) -> Verdict:
-    out = Verdict([], [], [], [], [], [], [], [])
+    out = Verdict()
     for verdict in verdicts:
         for name, names in vars(verdict).items():
             getattr(out, name).extend(names)

@@ -91,7 +91,8 @@ def header(data: list[Data], quick: bool) -> list[str]:
         "reported: the fastest to the target, or where none reaches it the most accurate at the end. An accuracy is "
         "reached when the mean of three evaluations in a row reaches it, at the middle one; where a seed has it by the "
         "first three, the time has a ≤ and is not compared. Accuracy at the end is the mean of the last three; where "
-        "rates are tuned for time it is of those rates. The sentences under *Found* are made from the numbers by a program.",
+        "rates are tuned for time it is of those rates. The sentences under *Found* are made from the numbers by a "
+        "program.",
         "",
     ]
     return lines

@@ -6,6 +6,7 @@ lines of Markdown, and copes with results in part."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from figure import Panel, Series
 from outcomes import (
@@ -73,8 +74,8 @@ def end_text(outcome: Outcome) -> str:
     return text(outcome.estimate(accuracy), 1) + diverged
 
 
-def edge_note(arms: Arms) -> list[str]:
-    if not any(outcome.at_edge for outcome in arms.values()):
+def edge_note(outcomes: Iterable[Outcome]) -> list[str]:
+    if not any(outcome.at_edge for outcome in outcomes):
         return []
     return ["\\* at the edge of the grid: a better rate may lie beyond.", ""]
 
@@ -139,7 +140,7 @@ def convergence(data: Data, figures, command: str) -> list[str]:
             row += [end_text(outcome), text(outcome.estimate(train_loss), 3)]
             row += [text(outcome.estimate(late_share), 2), text(outcome.estimate(work_used), 3)]
             rows.append(row)
-        lines += table(columns, rows) + edge_note(arms)
+        lines += table(columns, rows) + edge_note(arms.values())
         says = [few_seeds(list(arms.values()))]
         says += compare_times(arms, "seconds", f"Seconds to {target}", tally)
         says += compare_times(arms, "version", f"Updates to {target}")
@@ -194,7 +195,7 @@ def stragglers(data: Data, figures, command: str) -> list[str]:
         if not outcomes:
             continue
         lines += [f"### {partition}", "", f"Seconds to {target}, or how many seeds get there:", ""]
-        lines += table(["stragglers", *axes["arm"]], seconds) + edge_note(dict(enumerate(outcomes)))
+        lines += table(["stragglers", *axes["arm"]], seconds) + edge_note(outcomes)
         lines += ["Accuracy at the end, in percent:", ""]
         lines += table(["stragglers", *axes["arm"]], accuracies)
         lines += findings([few_seeds(outcomes), *says])
@@ -211,7 +212,7 @@ def deciding_case(arms: Arms) -> list[str]:
         rows.append(row + [text(outcome.estimate(late_share), 3), text(outcome.estimate(work_used), 3)])
     columns = ["arm", "rate", f"seconds to {target}", "accuracy at the end, %", "late share", "work used"]
     lines = ["### The case that decides: slow workers hold data nobody else has", ""]
-    lines += table(columns, rows) + edge_note(arms)
+    lines += table(columns, rows) + edge_note(arms.values())
     says = [few_seeds(list(arms.values()))]
     says += [compare_accuracies(arms, arm) for arm in arms if not arm.startswith("reuse")]
     says += compare_times(arms, "seconds", f"Seconds to {target}")
@@ -484,8 +485,7 @@ def scale(data: Data, figures, command: str) -> list[str]:
             # The two that may lie on each other: a filled mark within an open one.
             series.append(Series(policy, points, 5 if policy == "backup" else p, style="linespoints"))
         name = f"{title}; links: {link}"
-        place = dict(log_x=10, x_ticks=counts, key="bottom left")
-        panels.append(Panel(name, "workers", title, series, **place, **options))
+        panels.append(Panel(name, "workers", title, series, log_x=10, x_ticks=counts, key="bottom left", **options))
 
     unlimited, limited = axes["link"][0], axes["link"][-1]
     for link in axes["link"]:
@@ -580,7 +580,7 @@ def weights(data: Data, figures, command: str) -> list[str]:
         ends = {arm: outcome.estimate(accuracy) for arm, outcome in outcomes.items()}
         best = max(ends, key=lambda arm: ends[arm].mean)
         panels.append(weights_panel(case, arms, ends, axes["normalize"]))
-        lines += [f"### {case}", "", *weights_table(outcomes, best), *edge_note(outcomes)]
+        lines += [f"### {case}", "", *weights_table(outcomes, best), *edge_note(outcomes.values())]
         few = few_seeds(list(outcomes.values()))
         if few:
             says.append(f"{case}: {few}")

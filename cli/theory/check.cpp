@@ -99,10 +99,7 @@ void add_check(CLI::App& theory, Command& chosen) {
         ->required()
         ->check(above_zero());
     command->add_option("--alpha", options->alpha, "step of the fresh gradient")->required()->check(above_zero());
-    command
-        ->add_option("--late", options->late,
-                     "steps of the gradients that are 1, 2, ... updates late, in the unit of alpha; default none")
-        ->type_name("Y1,Y2,...");
+    add_late_option(*command, options->late, ", in the unit of alpha; default none");
     command->add_flag("--json", options->json, "as JSON");
     command->footer("Example:\n  lategrad theory check --a 1 --b 10 --alpha 0.1 --late 0.003,0.002\n");
     command->callback([options, &chosen] { chosen = [options] { return check(*options); }; });

@@ -41,8 +41,7 @@ int momentum(const MeasureOptions& options) {
     MomentumOptions run = options.momentum;
     run.alpha = options.alpha.value_or(1 / eigenvalues.back());
     run.seed = options.problem.seed;
-    if (run.batch > problem->rows())
-        throw InputError(fmt::format("--batch {}: there are only {} rows", run.batch, problem->rows()));
+    require_rows(*problem, run.batch);
     const double alpha_least = 10 / (eigenvalues.front() * static_cast<double>(run.iterations));
     if (run.alpha < alpha_least) {
         throw InputError(

@@ -50,6 +50,11 @@ CLI::Validator count(std::uint64_t least, std::uint64_t most) {
             ""};
 }
 
+void add_late_option(CLI::App& command, std::optional<std::string>& late, const std::string& help) {
+    command.add_option("--late", late, "steps of the gradients that are 1, 2, ... updates late" + help)
+        ->type_name("Y1,Y2,...");
+}
+
 /// Not one of CLI11's lists, which leave out what is empty: a delay of its own here.
 std::vector<double> parse_late(const std::string& text) {
     std::vector<double> late;
@@ -123,6 +128,11 @@ std::unique_ptr<RidgeProblem> ridge_problem(const ProblemOptions& options, std::
     check_eta();
     return std::make_unique<RidgeProblem>(columns, std::vector<double>(read.features.begin(), read.features.end()),
                                           std::vector<double>(read.targets.begin(), read.targets.end()), options.eta);
+}
+
+void require_rows(const RidgeProblem& problem, std::size_t batch) {
+    if (batch > problem.rows())
+        throw InputError(fmt::format("--batch {}: there are only {} rows", batch, problem.rows()));
 }
 
 void add_share_options(CLI::App& command, ShareOptions& options) {

@@ -35,6 +35,7 @@ CLI::Validator number(const char* expected, bool (*good)(double));
 CLI::Validator above_zero();
 CLI::Validator count(std::uint64_t least, std::uint64_t most);
 
+void add_late_option(CLI::App& command, std::optional<std::string>& late, const std::string& help);
 /// Of `--late`: steps of the gradients that are 1, 2, … updates late. Throws InputError.
 std::vector<double> parse_late(const std::string& text);
 /// Of `--late-share`: `points` shares from FIRST to LAST of FIRST:LAST, or the one of a plain number. Throws
@@ -55,6 +56,9 @@ void add_problem_options(CLI::App& command, ProblemOptions& options, std::size_t
                          std::size_t default_columns);
 /// `rows` and `columns` are those of a random one. Throws InputError.
 std::unique_ptr<RidgeProblem> ridge_problem(const ProblemOptions& options, std::size_t rows, std::size_t columns);
+
+/// Of `--batch`, rows of a minibatch. Throws InputError.
+void require_rows(const RidgeProblem& problem, std::size_t batch);
 
 /// Of the commands that show a value over the share of late gradients.
 struct ShareOptions {

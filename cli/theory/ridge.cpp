@@ -49,9 +49,8 @@ int ridge(const RidgeOptions& options) {
     run.steps.fresh = options.alpha.value_or(1 / curvature.b);
     run.steps.late =
         options.late ? parse_late(*options.late) : std::vector{certified_late_share(curvature) * run.steps.fresh};
-    if (options.batch && *options.batch > problem->rows())
-        throw InputError(fmt::format("--batch {}: there are only {} rows", *options.batch, problem->rows()));
     run.batch = options.batch.value_or(std::min<std::size_t>(16, problem->rows()));
+    require_rows(*problem, run.batch);
     run.iterations = options.iterations.value_or(default_iterations(run.steps, curvature));
 
     const double least = problem->eigenvalues().front(), largest = problem->eigenvalues().back();
@@ -132,11 +131,7 @@ void add_ridge(CLI::App& theory, Command& chosen) {
     add_problem_options(*command, options->problem, kDefaultRows, kDefaultColumns);
     command->add_option("--alpha", options->alpha, "step of the fresh gradient; default 1/b = 1/(2m + 2 eta)")
         ->check(above_zero());
-    command
-        ->add_option("--late", options->late,
-                     "steps of the gradients that are 1, 2, ... updates late; default the most that the condition "
-                     "allows, one update late")
-        ->type_name("Y1,Y2,...");
+    add_late_option(*command, options->late, "; default the most that the condition allows, one update late");
     command
         ->add_option("--iterations", options->iterations,
                      fmt::format("updates; default as many as the condition asks for, {} at most", kDefaultIterations))
