@@ -1,9 +1,11 @@
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <new>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -20,10 +22,22 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kBadInput = 2;
 
-/// Under mpirun every process finds the same fault in the same command line; one of them says so.
-void complain(const std::string& what) {
+/// How long the other processes under mpirun leave the word to the first.
+constexpr std::chrono::seconds kFirstSpeaks{5};
+
+/// Under mpirun every process finds the same fault in the same command line; the first says so. mpirun ends all of them
+/// as soon as one has failed, so the others wait for that end: whoever lives on found what the first did not. For
+/// faults found before MPI_Init.
+int complain(const std::string& what, int status) {
     const auto launch = lategrad::mpi_launch();
-    if (!launch || launch->rank == 0) std::fputs(fmt::format("lategrad: {}\n", what).c_str(), stderr);
+    std::string speaker;
+    if (launch && launch->rank > 0) {
+        std::this_thread::sleep_for(kFirstSpeaks);
+        speaker = fmt::format("rank {}: ", launch->rank);
+    }
+    std::fputs(fmt::format("lategrad: {}{}\n", speaker, what).c_str(), stderr);
+    lategrad::end_launched_processes(status);
+    return status;
 }
 
 bool is_own_option(const CLI::App& program, const std::string& argument) {
@@ -116,12 +130,11 @@ int run(std::vector<std::string> arguments) {
     } catch (const CLI::Success& help) { // --help, --version
         return program.exit(help);
     } catch (const CLI::ParseError& error) {
-        complain(fmt::format("{}; see lategrad{} --help", error.what(), command));
-        return kBadInput;
+        return complain(fmt::format("{}; see lategrad{} --help", error.what(), command), kBadInput);
     }
     const int status = chosen();
     if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-        complain("standard output cannot be written to");
+        std::fputs("lategrad: standard output cannot be written to\n", stderr);
         return status == 0 ? kFailed : status;
     }
     return status;
@@ -134,16 +147,12 @@ int main(int argc, char** argv) {
     try {
         return run({argv + 1, argv + argc});
     } catch (const lategrad::InputError& error) {
-        complain(error.what());
-        return kBadInput;
+        return complain(error.what(), kBadInput);
     } catch (const std::filesystem::filesystem_error& error) { // of a path that the user named
-        complain(fmt::format("{}: {}", error.path1().string(), error.code().message()));
-        return kBadInput;
+        return complain(fmt::format("{}: {}", error.path1().string(), error.code().message()), kBadInput);
     } catch (const std::bad_alloc&) {
-        complain("there is not enough memory");
-        return kFailed;
+        return complain("there is not enough memory", kFailed);
     } catch (const std::exception& error) {
-        complain(error.what());
-        return kFailed;
+        return complain(error.what(), kFailed);
     }
 }

@@ -19,4 +19,9 @@ struct MpiLaunch {
 /// What the environment says of who started this process: nothing where no launcher of parallel programs did.
 std::optional<MpiLaunch> mpi_launch();
 
+/// For a process that ends with a failure before MPI_Init and has said why: MPICH's mpirun would let the others wait
+/// for it in theirs, and is told to end them, as by MPI_Abort (PMI-1, the command `abort`). Open MPI's ends them by
+/// itself.
+void end_launched_processes(int status);
+
 } // namespace lategrad

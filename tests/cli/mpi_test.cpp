@@ -63,6 +63,26 @@ TEST(Mpi, TheOtherCommandsRunByThemselves) {
     EXPECT_THAT(ran.err, HasSubstr("compare: runs in one process"));
 }
 
+TEST(Mpi, AFirstProcessThatComesLastStillSaysWhatIsWrong) {
+    const std::string late_first =
+        "sh -c 'test $(( OMPI_COMM_WORLD_RANK + PMI_RANK )) -gt 0 || sleep 0.5; \"$0\" \"$@\"'";
+    const Ran ran = run_program({"compare"}, mpirun(3) + " " + late_first);
+    EXPECT_EQ(ran.status, 2);
+    const auto said = ran.err.find("lategrad: compare: runs in one process");
+    ASSERT_NE(said, std::string::npos) << ran.err;
+    EXPECT_EQ(ran.err.find("compare: runs", said + 20), std::string::npos) << ran.err;
+}
+
+TEST(Mpi, WhatOnlyAnotherProcessFindsWrongIsSaidByIt) {
+    const std::string other_misled =
+        "sh -c 'test $(( OMPI_COMM_WORLD_RANK + PMI_RANK )) -ne 1 || set -- train --polcy sync; "
+        "exec \"$0\" \"$@\"'";
+    const TempDir dir;
+    const Ran ran = run_program(run_to(dir, "run", {}), mpirun(3) + " " + other_misled);
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr("lategrad: rank 1: --polcy: there is no such option"));
+}
+
 TEST(Mpi, WhatOnlyTheServerFindsWrongEndsAllOfThem) {
     const TempDir dir;
     std::filesystem::create_directory(dir / "run");
