@@ -12,9 +12,7 @@ Cluster::Cluster(ClusterOptions options, Codec& codec, Optimizer& optimizer, Buf
     : options_(std::move(options)),
       codec_(codec),
       computation_(computation),
-      tell_(std::move(tell)),
-      gradient_bytes_(Worker::gradient_buffers(options_.policy.held_of_one_worker_max()) * options_.server.size *
-                      sizeof(float)) {
+      tell_(std::move(tell)) {
     const std::size_t workers = options_.examples.size();
     const LinkOptions& links = options_.links;
     options_.server.workers = workers;
@@ -115,8 +113,9 @@ void Cluster::happen(const Happening& what) {
 
 void Cluster::start_life(std::uint32_t worker) {
     Seat& seat = seats_[worker];
-    seat.gradients = std::make_unique<BufferPool>(gradient_bytes_, computation_ ? BufferPool::Memory::real
-                                                                                : BufferPool::Memory::nominal);
+    seat.gradients = std::make_unique<BufferPool>(
+        Worker::gradient_buffers(options_.policy.held_of_one_worker_max()) * options_.server.size * sizeof(float),
+        computation_ ? BufferPool::Memory::real : BufferPool::Memory::nominal);
     seat.worker.emplace(WorkerOptions{.worker = WorkerId{worker},
                                       .examples = options_.examples[worker],
                                       .run = options_.server.run,

@@ -193,7 +193,6 @@ class Cluster {
     Codec& codec_;
     Computation* computation_;
     std::function<void(const RunEvent&)> tell_;
-    std::size_t gradient_bytes_; ///< of the buffers of one worker
     std::unique_ptr<Server> server_;
     std::deque<Seat> seats_; ///< by worker
     std::array<Direction, 2> directions_;

@@ -25,7 +25,6 @@ class StraggleModel {
     Duration delay(WorkerId worker, Step step, std::size_t workers, Duration compute) const;
 
     const std::string& spec() const { return spec_; }
-    bool none() const { return kind_ == Kind::none; }
     /// True where some gradient that takes `compute` by itself takes longer.
     bool adds_time(Duration compute) const;
     /// How many workers there must be: those that are slow, or those that a trace has lines for.

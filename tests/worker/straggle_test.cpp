@@ -32,9 +32,9 @@ double mean_of(std::string_view spec) {
 
 TEST(Straggle, NoneAddsNothing) {
     const auto model = StraggleModel::parse("none", 1);
-    EXPECT_TRUE(model.none());
+    EXPECT_FALSE(model.adds_time(kCompute));
     EXPECT_EQ(delay(model, 7, 3), 0ns);
-    EXPECT_TRUE(StraggleModel().none());
+    EXPECT_FALSE(StraggleModel().adds_time(kCompute));
 }
 
 TEST(Straggle, MeansAreThoseOfTheDistributions) {
@@ -56,7 +56,7 @@ TEST(Straggle, ShiftAndScaleAreLowerBounds) {
 TEST(Straggle, SlowSlowsTheLastWorkersAlways) {
     const auto model = StraggleModel::parse("slow:2,4", 1);
     EXPECT_EQ(model.workers_min(), 2u);
-    EXPECT_FALSE(model.none());
+    EXPECT_TRUE(model.adds_time(kCompute));
     for (std::uint64_t step = 0; step < 5; ++step) {
         EXPECT_EQ(delay(model, 5, step), 0ns);
         EXPECT_EQ(delay(model, 6, step), 30ms); // 4 × 10 ms in all
