@@ -25,17 +25,16 @@ constexpr int kBadInput = 2;
 /// How long the other processes under mpirun leave the word to the first.
 constexpr std::chrono::seconds kFirstSpeaks{5};
 
-/// Under mpirun every process finds the same fault in the same command line; the first says so. mpirun ends all of them
-/// as soon as one has failed, so the others wait for that end: whoever lives on found what the first did not. For
-/// faults found before MPI_Init.
+/// Under mpirun every process finds the same fault in the same command line; the first says so. Where the failure of
+/// one is the end of all, the others wait for that end: whoever lives on found what the first did not. Else they are
+/// silent, as they cannot know.
 int complain(const std::string& what, int status) {
     const auto launch = lategrad::mpi_launch();
-    std::string speaker;
-    if (launch && launch->rank > 0) {
-        std::this_thread::sleep_for(kFirstSpeaks);
-        speaker = fmt::format("rank {}: ", launch->rank);
-    }
-    std::fputs(fmt::format("lategrad: {}{}\n", speaker, what).c_str(), stderr);
+    const bool first = !launch || launch->rank == 0;
+    if (!first && !launch->ends_all) return status;
+    if (!first) std::this_thread::sleep_for(kFirstSpeaks);
+    std::fputs(fmt::format("lategrad: {}{}\n", first ? "" : fmt::format("rank {}: ", launch->rank), what).c_str(),
+               stderr);
     lategrad::end_launched_processes(status);
     return status;
 }

@@ -1,6 +1,6 @@
 #include "lategrad/transport/mpi_launch.h"
 
-#include <unistd.h>
+#include <sys/socket.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -12,8 +12,6 @@
 namespace lategrad {
 namespace {
 
-constexpr std::string_view kOpenMpi = "Open MPI's mpirun";
-constexpr std::string_view kSlurm = "Slurm's srun";
 constexpr std::string_view kMpich = "MPICH's mpirun";
 
 /// MPICH's mpirun forgets what it has not yet passed on when it ends the processes.
@@ -24,10 +22,11 @@ std::optional<std::size_t> number_in(const char* variable) {
     return text ? parse_number<std::size_t>(text) : std::nullopt;
 }
 
-std::optional<MpiLaunch> launch_from(std::string_view launcher, const char* size, const char* rank) {
+std::optional<MpiLaunch> launch_from(std::string_view launcher, const char* size, const char* rank, bool ends_all) {
     const auto processes = number_in(size);
     if (!processes || *processes == 0) return std::nullopt;
-    return MpiLaunch{.launcher = launcher, .processes = *processes, .rank = number_in(rank).value_or(0)};
+    return MpiLaunch{
+        .launcher = launcher, .processes = *processes, .rank = number_in(rank).value_or(0), .ends_all = ends_all};
 }
 
 } // namespace
@@ -37,12 +36,17 @@ std::string_view mpi_build_name() {
 }
 
 std::optional<MpiLaunch> mpi_launch() {
-    if (auto launch = launch_from(kOpenMpi, "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")) return launch;
-    // A batch script has SLURM_NTASKS without being one of many; the step's number of tasks is srun's alone.
-    if (std::getenv("SLURM_PROCID")) {
-        if (auto launch = launch_from(kSlurm, "SLURM_STEP_NUM_TASKS", "SLURM_PROCID")) return launch;
+    if (auto launch = launch_from("Open MPI's mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", true)) {
+        return launch;
     }
-    return launch_from(kMpich, "PMI_SIZE", "PMI_RANK");
+    // Within an allocation of Slurm, MPICH's mpirun starts by srun what then starts the processes: what srun says is
+    // not of them.
+    const bool by_mpich = std::getenv("MPI_LOCALNRANKS") != nullptr;
+    // A batch script has SLURM_NTASKS without being one of many; the step's number of tasks is srun's alone.
+    if (std::getenv("SLURM_PROCID") && !by_mpich) {
+        if (auto launch = launch_from("Slurm's srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", false)) return launch;
+    }
+    return launch_from(kMpich, "PMI_SIZE", "PMI_RANK", true);
 }
 
 void end_launched_processes(int status) {
@@ -51,7 +55,8 @@ void end_launched_processes(int status) {
     if (!launch || launch->launcher != kMpich || launch->processes < 2 || !to_launcher) return;
     std::this_thread::sleep_for(kToBePassedOn);
     const std::string abort = "cmd=abort exitcode=" + std::to_string(status) + "\n";
-    if (write(static_cast<int>(*to_launcher), abort.data(), abort.size()) < 0) return; // no launcher, nobody to end
+    // Fails where there is no launcher any more, and where the number has become that of a file.
+    send(static_cast<int>(*to_launcher), abort.data(), abort.size(), MSG_NOSIGNAL);
 }
 
 } // namespace lategrad

@@ -231,5 +231,16 @@ TEST(WrongInput, OfASimulation) {
     simulate({"--config", table}, "d.toml:2: cluster: there is no command of that name with options of its own");
 }
 
+TEST(WrongInput, IsSaidByTheFirstTaskOfSrunAlone) {
+    const std::vector<std::string> wrong = {"train", "--polcy", "sync"};
+    const Ran first = run_program(wrong, "env SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2");
+    EXPECT_EQ(first.status, 2);
+    EXPECT_THAT(first.err, HasSubstr("lategrad: --polcy: there is no such option"));
+    // srun does not end the others: they would say it too.
+    const Ran second = run_program(wrong, "env SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2");
+    EXPECT_EQ(second.status, 2);
+    EXPECT_EQ(second.err, "");
+}
+
 } // namespace
 } // namespace lategrad

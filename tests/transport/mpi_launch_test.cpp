@@ -1,8 +1,12 @@
 #include "lategrad/transport/mpi_launch.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <array>
 #include <cstdlib>
+#include <string>
 
 #include "lategrad/transport/mpi.h"
 
@@ -12,8 +16,8 @@ namespace {
 class MpiLaunch : public ::testing::Test {
   protected:
     void SetUp() override {
-        for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE", "PMI_RANK",
-                                     "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"}) {
+        for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_SIZE", "PMI_RANK", "PMI_FD",
+                                     "MPI_LOCALNRANKS", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"}) {
             unsetenv(variable);
         }
     }
@@ -47,6 +51,42 @@ TEST_F(MpiLaunch, KnowsSlurmsStepsButNotItsBatchScripts) {
     ASSERT_TRUE(mpi_launch());
     EXPECT_EQ(mpi_launch()->processes, 16u);
     EXPECT_EQ(mpi_launch()->launcher, "Slurm's srun");
+}
+
+TEST_F(MpiLaunch, KnowsMpichWithinSlurm) {
+    setenv("SLURM_PROCID", "1", 1); // of the node, which is what srun has started
+    setenv("SLURM_STEP_NUM_TASKS", "2", 1);
+    setenv("MPI_LOCALNRANKS", "4", 1);
+    setenv("PMI_SIZE", "8", 1);
+    setenv("PMI_RANK", "5", 1);
+    ASSERT_TRUE(mpi_launch());
+    EXPECT_EQ(mpi_launch()->launcher, "MPICH's mpirun");
+    EXPECT_EQ(mpi_launch()->processes, 8u);
+    EXPECT_EQ(mpi_launch()->rank, 5u);
+}
+
+TEST_F(MpiLaunch, TellsMpichsMpirunToEndTheOthersAndNobodyElse) {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()), 0);
+    setenv("PMI_FD", std::to_string(ends[0]).c_str(), 1);
+    const auto told = [&] {
+        std::array<char, 64> text{};
+        const auto bytes = recv(ends[1], text.data(), text.size(), MSG_DONTWAIT);
+        return std::string(text.data(), bytes > 0 ? static_cast<std::size_t>(bytes) : 0);
+    };
+    setenv("PMI_SIZE", "1", 1);
+    end_launched_processes(2);
+    EXPECT_EQ(told(), "");
+    setenv("PMI_SIZE", "2", 1);
+    end_launched_processes(2);
+    EXPECT_EQ(told(), "cmd=abort exitcode=2\n");
+    setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
+    end_launched_processes(2);
+    EXPECT_EQ(told(), "");
+    unsetenv("OMPI_COMM_WORLD_SIZE");
+    close(ends[1]);
+    end_launched_processes(2); // a launcher that is gone
+    close(ends[0]);
 }
 
 TEST_F(MpiLaunch, IgnoresWhatIsNoNumber) {
