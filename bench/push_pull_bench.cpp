@@ -36,7 +36,7 @@ struct Parts {
 
     std::size_t elements;
     std::size_t bytes = elements * sizeof(float);
-    std::unique_ptr<Codec> codec = make_codec("none");
+    std::unique_ptr<Codec> codec = make_codec("none", {.elements = elements});
     std::unique_ptr<Optimizer> optimizer = make_optimizer({.momentum = 0.9}, elements);
     ThreadPool pool{std::max(1u, std::thread::hardware_concurrency())};
     BufferPool buffers{8 * bytes};
@@ -106,17 +106,16 @@ double serve(Parts& parts, MpiSession& session, int rounds) {
         mailbox.post(UpdateDone{});
     });
     std::vector<Time> at;
-    NodeLoop loop(
-        server, *transport, parts.clock, mailbox,
-        {.start_update = [&](UpdateTask& task) { thread.start(&task); },
-         .tell =
-             [&](const RunEvent& event) {
-                 if (std::holds_alternative<UpdateEvent>(event.body)) at.push_back(event.at);
-             },
-         .validate =
-             [&](const Message& message) {
-                 return parts.codec->validate({message.payload.data(), message.payload.bytes()}, parts.elements);
-             }});
+    NodeLoop loop(server, *transport, parts.clock, mailbox,
+                  {.start_update = [&](UpdateTask& task) { thread.start(&task); },
+                   .tell =
+                       [&](const RunEvent& event) {
+                           if (std::holds_alternative<UpdateEvent>(event.body)) at.push_back(event.at);
+                       },
+                   .validate =
+                       [&](const Message& message) {
+                           return parts.codec->validate({message.payload.data(), message.payload.bytes()});
+                       }});
     loop.run();
     transport->shutdown(parts.clock.now() + kPatience);
     return seconds(at.back() - at[2]) / static_cast<double>(at.size() - 3);
@@ -124,18 +123,20 @@ double serve(Parts& parts, MpiSession& session, int rounds) {
 
 void work(Parts& parts, MpiSession& session) {
     const auto transport = session.make_transport(parts.clock, {.payloads_max = 2});
-    BufferPool gradients(Worker::kGradientBuffers * parts.bytes);
+    WorkerBuffers buffers(*parts.codec, parts.elements, 1);
     { // as gradients are: written before
         std::vector<Buffer> all;
-        for (std::size_t i = 0; i < Worker::kGradientBuffers; ++i) {
-            all.push_back(gradients.lease(parts.bytes));
-            std::memset(all.back().data(), 0, parts.bytes);
+        for (Buffer next = buffers.gradients.try_lease(parts.bytes); next;
+             next = buffers.gradients.try_lease(parts.bytes)) {
+            std::memset(next.data(), 0, parts.bytes);
+            all.push_back(std::move(next));
         }
     }
-    Worker worker({.worker = WorkerId{0}, .examples = 1, .size = parts.elements}, *parts.codec, gradients);
+    Worker worker({.worker = WorkerId{0}, .examples = 1, .size = parts.elements}, *parts.codec, buffers);
     Mailbox mailbox(*transport);
     NodeLoop loop(worker, *transport, parts.clock, mailbox,
-                  {.start_compute = [&](const ComputeJob& job) { mailbox.post(ComputeDone{.step = job.step}); },
+                  {.start_compute =
+                       [&](const ComputeJob& job) { mailbox.post(ComputeDone{.step = job.step, .payload = job.grad}); },
                    .cancel_compute = [] {}});
     loop.run();
     transport->shutdown(parts.clock.now() + kPatience);

@@ -3,12 +3,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cmake --preset bench -Wno-dev >/dev/null
-cmake --build build/bench --target bench_update bench_worker bench_push_pull bench_sim
+cmake --build build/bench --target bench_update bench_codec bench_worker bench_push_pull bench_sim
 echo "Machine: $(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1); load $(cut -d' ' -f1 /proc/loadavg)"
 echo
 build/bench/bench/bench_worker
 echo
 build/bench/bench/bench_update
+echo
+build/bench/bench/bench_codec
 echo
 build/bench/bench/bench_sim
 echo

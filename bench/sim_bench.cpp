@@ -31,7 +31,7 @@ constexpr std::size_t kFloats = 11'689'512;     ///< ResNet-18
 /// As `lategrad simulate --gradients none --log summary --compute 20ms --straggle exp:20ms` has it.
 void simulate(benchmark::State& state, const std::string& policy, std::size_t workers) {
     const StraggleModel straggle = StraggleModel::parse("exp:20ms", 1);
-    const auto codec = make_codec("none");
+    const auto codec = make_codec("none", {.elements = kFloats});
     const auto optimizer = make_optimizer({}, 1);
     double events = 0;
     for (auto _ : state) {

@@ -68,7 +68,7 @@ void triad(benchmark::State& state, Arrays& arrays, ThreadPool& pool) {
 }
 
 void fused(benchmark::State& state, Arrays& arrays, ThreadPool& pool, const Buffer& out) {
-    const auto codec = make_codec("none");
+    const auto codec = make_codec("none", {.elements = kParameters});
     const auto optimizer = make_optimizer({.kind = "sgd", .momentum = 0.9}, kParameters);
     FusedUpdate update(*codec, *optimizer, kParameters, kParameters);
     for (const Buffer& gradient : arrays.gradients) update.terms.push_back({gradient, 0.125f, true});
@@ -80,9 +80,9 @@ void fused(benchmark::State& state, Arrays& arrays, ThreadPool& pool, const Buff
 }
 
 void validate(benchmark::State& state, Arrays& arrays) {
-    const auto codec = make_codec("none");
+    const auto codec = make_codec("none", {.elements = kParameters});
     const Buffer& payload = arrays.gradients[0];
-    for (auto _ : state) benchmark::DoNotOptimize(codec->validate({payload.data(), payload.bytes()}, kParameters));
+    for (auto _ : state) benchmark::DoNotOptimize(codec->validate({payload.data(), payload.bytes()}));
     report(state, 1);
 }
 

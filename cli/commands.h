@@ -19,5 +19,6 @@ void add_replay(CLI::App& program, Command& chosen);
 void add_inspect(CLI::App& program, Command& chosen);
 void add_simulate(CLI::App& program, Command& chosen);
 void add_theory(CLI::App& program, Command& chosen);
+void add_bench(CLI::App& program, Command& chosen);
 
 } // namespace lategrad

@@ -1,9 +1,10 @@
-/// lategrad compare: several policies on one problem and one straggler pattern, stopped at equal time or equal applied
-/// examples.
+/// lategrad compare: several policies, or several codecs, on one problem and one straggler pattern, stopped at equal
+/// time or equal applied examples.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <sstream>
 #include <vector>
 
@@ -16,9 +17,11 @@
 #include "cli/recorder.h"
 #include "cli/signals.h"
 #include "cli/training.h"
+#include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/parse.h"
 #include "lategrad/files/file.h"
+#include "lategrad/telemetry/progress.h"
 #include "lategrad/telemetry/run_folder.h"
 #include "lategrad/telemetry/table.h"
 
@@ -51,9 +54,17 @@ RunOptions with_policy(RunOptions options, const std::string& item) {
     return options;
 }
 
-std::string label_of(const Job& job) {
-    return job.policy.has_quorum() ? fmt::format("{} k={}", job.options.policy, job.policy.wait_for)
-                                   : job.options.policy;
+/// What is compared: every policy with every codec.
+struct Lists {
+    std::vector<std::string> policies; ///< empty: sync, backup and reuse, or with codecs reuse alone
+    std::vector<std::string> codecs;   ///< empty: --codec
+};
+
+std::string label_of(const Job& job, const Lists& lists) {
+    const std::string policy =
+        job.policy.has_quorum() ? fmt::format("{} k={}", job.options.policy, job.policy.wait_for) : job.options.policy;
+    if (lists.codecs.empty()) return policy;
+    return lists.policies.size() == 1 ? job.options.codec : policy + " " + job.options.codec;
 }
 
 std::optional<double> time_to(const Compared& run, double accuracy) {
@@ -78,13 +89,13 @@ std::vector<double> common_accuracies(const std::vector<Compared>& runs) {
     return reached;
 }
 
-std::string table_of(const std::vector<Compared>& runs) {
+std::string table_of(const std::vector<Compared>& runs, const char* what) {
     const auto marks = common_accuracies(runs);
-    std::vector<Column> columns = {{"policy", Align::left}, {"updates"}, {"seconds"}};
+    std::vector<Column> columns = {{what, Align::left}, {"updates"}, {"seconds"}};
     for (const double mark : marks) columns.push_back({fmt::format("s to {:g} %", 100 * mark)});
     const bool classifies = !runs.empty() && runs.front().summary.accuracy.has_value();
     columns.push_back({classifies ? "accuracy" : "loss"});
-    for (const char* name : {"applied", "dropped", "held", "work used", "staleness mean", "max"})
+    for (const char* name : {"received", "sent", "applied", "dropped", "held", "work used", "staleness mean", "max"})
         columns.push_back({name});
     Table table(columns);
     for (const Compared& run : runs) {
@@ -93,6 +104,8 @@ std::string table_of(const std::vector<Compared>& runs) {
         for (const double mark : marks) row.push_back(fmt::format("{:.1f}", *time_to(run, mark)));
         if (classifies) row.push_back(s.accuracy ? fmt::format("{:.4f}", *s.accuracy) : "-");
         else row.push_back(s.loss ? fmt::format("{:.4g}", *s.loss) : "-");
+        row.push_back(bytes_text(s.bytes_received));
+        row.push_back(bytes_text(s.bytes_sent));
         row.push_back(fmt::format("{}", s.applied));
         row.push_back(fmt::format("{}", s.dropped));
         row.push_back(fmt::format("{}", s.held));
@@ -111,9 +124,15 @@ std::string indented(const std::string& json) {
     return out;
 }
 
-int compare(const std::vector<std::string>& policies, RunOptions options, bool policy_given) {
+int compare(Lists lists, RunOptions options, bool policy_given, bool codec_given) {
     Signals signals;
     if (policy_given) throw InputError("--policy: compare takes several: --policies sync,backup,reuse");
+    if (codec_given && !lists.codecs.empty())
+        throw InputError("--codec: --codecs is given, a list that it may join: --codecs none,bf16,topk:0.01");
+    if (lists.policies.empty()) {
+        lists.policies = lists.codecs.empty() ? std::vector<std::string>{"sync", "backup", "reuse"}
+                                              : std::vector<std::string>{"reuse"};
+    }
     if (options.target_accuracy) {
         throw InputError(
             "--target-accuracy: compare evaluates after each run; give --time-limit or --epochs, and read the "
@@ -123,18 +142,30 @@ int compare(const std::vector<std::string>& policies, RunOptions options, bool p
         throw InputError("--updates: policies apply different numbers of gradients in an update; compare stops them at "
                          "equal time, --time-limit, or equal applied examples, --epochs");
     }
+    lists.codecs = codec_list(lists.codecs);
+    for (const std::string& codec : lists.codecs) make_codec(codec, {.elements = 1}, "--codecs");
+    const bool codec_twice = std::set(lists.codecs.begin(), lists.codecs.end()).size() < lists.codecs.size();
     std::vector<Job> jobs; // all of them first: a typing error in the last must not cost the first one's time
-    for (const std::string& policy : policies) {
-        RunOptions one = with_policy(options, policy);
-        if (one.policy != "backup") one.cancel_late = false; // it says nothing about the others
+    const auto add = [&](const RunOptions& one) {
         Job job = resolve(one);
         // Many versions are kept and thinned out, so that curves have points whatever the number of updates is.
         if (options.eval_every == 0) job.options.eval_every = 5;
         for (const Job& other : jobs) {
-            if (label_of(other) == label_of(job))
-                throw InputError(fmt::format("--policies: {} is there twice", label_of(job)));
+            if (label_of(other, lists) == label_of(job, lists)) {
+                throw InputError(fmt::format("{}: {} is there twice", codec_twice ? "--codecs" : "--policies",
+                                             label_of(job, lists)));
+            }
         }
         jobs.push_back(std::move(job));
+    };
+    for (const std::string& policy : lists.policies) {
+        RunOptions one = with_policy(options, policy);
+        if (one.policy != "backup") one.cancel_late = false; // it says nothing about the others
+        if (lists.codecs.empty()) add(one);
+        for (const std::string& codec : lists.codecs) {
+            one.codec = codec;
+            add(one);
+        }
     }
     const std::filesystem::path folder =
         options.out.empty() ? new_run_path(jobs.front().options.model, "compare") : std::filesystem::path(options.out);
@@ -147,10 +178,11 @@ int compare(const std::vector<std::string>& policies, RunOptions options, bool p
     for (const Job& job : jobs) {
         if (signals.count() > 0) break; // came while the last one was evaluated
         const Problem problem = certified(make_problem(job));
-        const std::string label = label_of(job);
+        const std::string label = label_of(job, lists);
         std::string name = label;
         std::replace_if(
             name.begin(), name.end(), [](char c) { return c == ' ' || c == ':' || c == '='; }, '-');
+        warn_of_momentum(job);
         if (!options.quiet) fmt::print(stderr, "{} ({} of {})\n", label, runs.size() + 1, jobs.size());
         Recorder recorder(problem, folder / name, {.transport = "threads", .progress = !options.quiet});
         RunHooks hooks = recorder.hooks();
@@ -172,10 +204,12 @@ int compare(const std::vector<std::string>& policies, RunOptions options, bool p
 
     const bool whole = all_ended && runs.size() == jobs.size();
     if (!whole) {
-        fmt::print(stderr, "not a whole comparison: {} of {} policies were run{}\n", runs.size(), jobs.size(),
+        fmt::print(stderr, "not a whole comparison: {} of {} runs were made{}\n", runs.size(), jobs.size(),
                    all_ended ? "" : ", not all of them to their end");
     }
-    const std::string table = table_of(runs);
+    const std::string table = table_of(runs, lists.codecs.empty()         ? "policy"
+                                             : lists.policies.size() == 1 ? "codec"
+                                                                          : "run");
     write_file_atomically(folder / "table.txt", table);
     if (options.json) {
         std::string array;
@@ -191,13 +225,18 @@ int compare(const std::vector<std::string>& policies, RunOptions options, bool p
 
 void add_compare(CLI::App& program, Command& chosen) {
     auto options = std::make_shared<RunOptions>();
-    auto policies = std::make_shared<std::vector<std::string>>(std::vector<std::string>{"sync", "backup", "reuse"});
-    CLI::App* command = program.add_subcommand(
-        "compare", "Several policies on one problem and one straggler pattern: a table of what each came to");
-    command->add_option("--policies", *policies, "list, each with a quorum of its own if wanted, as reuse@4")
+    auto lists = std::make_shared<Lists>();
+    CLI::App* command = program.add_subcommand("compare", "Several policies, or several codecs, on one problem and one "
+                                                          "straggler pattern: a table of what each came to");
+    command
+        ->add_option("--policies", lists->policies,
+                     "list, each with a quorum of its own if wanted, as reuse@4; default sync,backup,reuse, or with "
+                     "--codecs reuse")
         ->delimiter(',')
-        ->type_name("P1,P2,...")
-        ->capture_default_str();
+        ->type_name("P1,P2,...");
+    command->add_option("--codecs", lists->codecs, "list of gradient codecs, each with every policy")
+        ->delimiter(',')
+        ->type_name("C1,C2,...");
     add_run_options(*command, *options);
     // Hidden: refused here with a word on what to do instead.
     for (const char* name : {"--policy", "--updates", "--target-accuracy"}) command->get_option(name)->group("");
@@ -209,10 +248,12 @@ void add_compare(CLI::App& program, Command& chosen) {
         "Stops each at equal time (--time-limit) or equal applied examples (--epochs), and evaluates\n"
         "afterwards, so that evaluating takes no time from training.\n\nExamples:\n"
         "  lategrad compare --policies sync,backup,reuse --workers 8 --time-limit 30 --straggle exp:20ms\n"
-        "  lategrad compare --policies backup,reuse,reuse@4 --workers 8 --partition label --straggle slow:2,4\n");
-    command->callback([command, policies, options, &chosen] {
-        chosen = [command, policies, options] {
-            return compare(*policies, *options, command->get_option("--policy")->count() > 0);
+        "  lategrad compare --policies backup,reuse,reuse@4 --workers 8 --partition label --straggle slow:2,4\n"
+        "  lategrad compare --codecs none,bf16,topk:0.01,signsgd --workers 8 --epochs 2\n");
+    command->callback([command, lists, options, &chosen] {
+        chosen = [command, lists, options] {
+            return compare(*lists, *options, command->get_option("--policy")->count() > 0,
+                           command->get_option("--codec")->count() > 0);
         };
     });
 }

@@ -93,6 +93,7 @@ int run(std::vector<std::string> arguments) {
     lategrad::add_replay(program, chosen);
     lategrad::add_inspect(program, chosen);
     lategrad::add_theory(program, chosen);
+    lategrad::add_bench(program, chosen);
 
     std::string command; // with a space before each word
     try {

@@ -15,6 +15,7 @@
 #include <toml++/toml.h>
 
 #include "lategrad/codec/codec.h"
+#include "lategrad/codec/publish.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/parse.h"
 #include "lategrad/core/quantity.h"
@@ -103,6 +104,16 @@ std::string as_argument(const toml::node& value, const std::string& where) {
 
 } // namespace
 
+std::vector<std::string> codec_list(const std::vector<std::string>& items) {
+    std::vector<std::string> codecs;
+    for (const std::string& item : items) {
+        if (!codecs.empty() && codecs.back().starts_with("dgc:") && parse_number<double>(item))
+            codecs.back() += "," + item;
+        else codecs.push_back(item);
+    }
+    return codecs;
+}
+
 void add_run_options(CLI::App& command, RunOptions& o) {
     const auto add = [&](const char* group, const char* name, auto& value, const char* help) {
         using T = std::remove_reference_t<decltype(value)>;
@@ -171,7 +182,15 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     add(kOptimizer, "--lr-schedule", o.lr_schedule,
         "constant, step:EPOCHS,FACTOR or cosine[:FINAL], each with +warmup:EPOCHS; epochs of applied examples")
         ->type_name("SCHEDULE");
-    add(kOptimizer, "--codec", o.codec, "encoding of gradients: none");
+
+    constexpr const char* kCompression = "Compression (docs/codecs.md)";
+    add(kCompression, "--codec", o.codec,
+        "of gradients: none, fp16, bf16, topk:R, dgc:R[,CLIP], randk:R, qsgd:BITS, terngrad, signsgd or lowrank:RANK, "
+        "each with +lz4, +zstd[:LEVEL] or +blosc behind it; or one of these three alone")
+        ->type_name("CODEC");
+    add(kCompression, "--publish-codec", o.publish_codec,
+        "of parameters: none, fp16, bf16, lz4, zstd[:LEVEL], blosc, bf16+lz4 and the like, or delta:CODEC")
+        ->type_name("CODEC");
 
     constexpr const char* kEnd = "When it ends (the first of these; default --epochs 5)";
     add(kEnd, "--updates", o.updates, "versions")->type_name("N");
@@ -317,6 +336,7 @@ std::string to_toml(const RunOptions& o) {
     plain("weight-decay", o.weight_decay);
     text("lr-schedule", o.lr_schedule);
     text("codec", o.codec);
+    text("publish-codec", o.publish_codec);
     if (o.updates) plain("updates", *o.updates);
     if (o.epochs) plain("epochs", *o.epochs);
     if (!o.time_limit.empty()) text("time-limit", o.time_limit);
@@ -403,10 +423,14 @@ Job resolve(const RunOptions& given) {
     if (!o.normalize.empty()) job.policy.parse_normalize(o.normalize);
     job.policy.staleness_max = o.staleness_max;
     make_policy(job.policy); // for its checks
-    make_codec(o.codec);
     job.optimizer = {
         .kind = o.optimizer, .momentum = o.momentum, .nesterov = o.nesterov, .weight_decay = o.weight_decay};
     make_optimizer(job.optimizer, 1);
+    PublishCodec(o.publish_codec, {.elements = 1}); // for its checks
+    if (make_codec(o.codec, {.elements = 1})->takes_momentum()) {
+        require(!o.nesterov, fmt::format("--nesterov: --codec {} has the momentum, and knows no Nesterov's", o.codec));
+        job.codec_momentum = std::exchange(job.optimizer.momentum, 0);
+    }
     job.schedule = Schedule::parse(o.lr_schedule);
     resolve_certified(job);
     job.straggle = StraggleModel::parse(o.straggle, o.seed);

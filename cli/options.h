@@ -51,6 +51,7 @@ struct RunOptions {
     double weight_decay = 0;
     std::string lr_schedule = "constant";
     std::string codec = "none";
+    std::string publish_codec = "none";
     std::string straggle = "none";
     std::uint64_t seed = 1;
     std::optional<std::uint64_t> updates;
@@ -69,6 +70,9 @@ struct RunOptions {
     bool quiet = false;
     bool json = false;
 };
+
+/// A list of codecs that was split at its commas: the one inside `dgc:R,CLIP` belongs to it.
+std::vector<std::string> codec_list(const std::vector<std::string>& items);
 
 /// Declares them on a command.
 void add_run_options(CLI::App& command, RunOptions& options);
@@ -122,6 +126,7 @@ struct Job {
     PolicyOptions policy;
     std::optional<HessianBounds> curvature; ///< where given
     OptimizerOptions optimizer;
+    double codec_momentum = 0; ///< where the codec has it in place of the optimizer
     Schedule schedule;
     StraggleModel straggle;
     std::optional<Duration> time_limit;

@@ -23,7 +23,8 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
                 .model = options.model.value_or(problem.job.options.model),
                 .data = problem.data.name,
                 .transport = options.transport,
-                .codec = problem.job.options.codec}) {
+                .codec = problem.job.options.codec,
+                .publish_codec = problem.job.options.publish_codec}) {
     const Job& job = problem.job;
     if (options.progress) {
         progress_.emplace(stderr, is_terminal(stderr),
@@ -88,8 +89,12 @@ int run_recorded(const Problem& problem, const RecorderOptions& options, Signals
     else if (!o.quiet) fmt::print("{}", human_summary(summary, recorder.path()));
     if (trained.outcome == Outcome::diverged) {
         spdlog::error(
-            "the run diverged: one gradient after the other held a NaN or an infinity; try a smaller --lr, or "
-            "see by lategrad inspect whether they all came from one worker");
+            "the run diverged: one gradient after the other {}; try a smaller --lr, or see by lategrad inspect "
+            "whether they all came from one worker",
+            o.codec == "none" ? "held a NaN or an infinity"
+                              : fmt::format("held a NaN, an infinity or what --codec {} cannot hold, or "
+                                            "arrived damaged",
+                                            o.codec));
     }
     if (recorder.damaged())
         spdlog::warn("{}: its events are not all recorded; it cannot be replayed", recorder.path().string());

@@ -24,6 +24,7 @@
 #include "lategrad/torch/fingerprint.h"
 #include "lategrad/torch/torch_gradient_source.h"
 #include "lategrad/torch/weights.h"
+#include "lategrad/worker/gradient_codecs.h"
 
 namespace lategrad {
 namespace {
@@ -35,17 +36,86 @@ struct Lane {
     Batch batch;
 };
 
+/// What is computed between two updates: the gradients that arrived, in the order in which each worker made them.
+struct Plan {
+    struct Gradient {
+        Step step;
+        Version base;
+        float step_scale = 0; ///< that its worker was told
+        bool begins = false;  ///< its worker's process does
+        bool refunds = false; ///< the one before it is refunded
+        bool held = true;     ///< for an update: it was not dropped
+    };
+    std::map<WorkerId, std::vector<Gradient>> gradients;
+    UpdateEvent update;
+};
+
+/// With error feedback every gradient that was made counts, since what it left out joins the next; else those that were
+/// applied.
+std::vector<Plan> plan_of(const std::vector<RunEvent>& events, const Policy& policy, const Optimizer& optimizer,
+                          bool error_feedback) {
+    struct Past {
+        bool begins = true;
+        bool refunds = false;
+    };
+    std::map<WorkerId, Past> past;
+    std::vector<Plan> plans;
+    Plan plan;
+    for (const RunEvent& event : events) {
+        if (const auto* joined = std::get_if<JoinEvent>(&event.body)) past[joined->worker] = {};
+        if (const auto* arrived = std::get_if<ArriveEvent>(&event.body); arrived && error_feedback) {
+            Past& before = past[arrived->worker];
+            plan.gradients[arrived->worker].push_back({.step = arrived->step,
+                                                       .base = arrived->base,
+                                                       .begins = before.begins,
+                                                       .refunds = before.refunds,
+                                                       .held = arrived->fate != Fate::drop});
+            before = {.begins = false, .refunds = policy.refunds(arrived->fate, arrived->reason)};
+        }
+        if (const auto* update = std::get_if<UpdateEvent>(&event.body)) {
+            if (!error_feedback) {
+                for (const AppliedGradient& gradient : update->applied) {
+                    Past& before = past[gradient.worker];
+                    plan.gradients[gradient.worker].push_back(
+                        {.step = gradient.step, .base = gradient.base, .begins = before.begins});
+                    before.begins = false;
+                }
+            }
+            plan.update = *update;
+            plans.push_back(std::exchange(plan, {}));
+        }
+    }
+    for (Plan& made : plans) {
+        for (auto& [worker, gradients] : made.gradients) {
+            for (Plan::Gradient& gradient : gradients) {
+                // With a version it was told the scale of the update of this version.
+                const double learning_rate = plans.at(gradient.base.value()).update.learning_rate;
+                gradient.step_scale = static_cast<float>(optimizer.step_scale(learning_rate));
+            }
+        }
+    }
+    return plans;
+}
+
+/// More payloads of a worker than ever wait for an update.
+constexpr std::size_t kHeldMax = std::size_t{1} << 20;
+
 class Replay {
   public:
-    Replay(const Problem& problem, const std::vector<UpdateEvent>& updates)
+    Replay(const Problem& problem, const std::vector<RunEvent>& events)
         : problem_(problem),
-          updates_(updates),
           pool_(std::max(1u, std::thread::hardware_concurrency())),
-          codec_(make_codec(problem.job.options.codec)),
+          setup_(codec_setup(problem, problem.model->trainable(), problem.model->size())),
+          codec_(make_codec(problem.job.options.codec, setup_)),
+          publish_codec_(problem.job.options.publish_codec, setup_),
+          none_("none", setup_),
           optimizer_(make_optimizer(problem.job.optimizer, problem.model->trainable())),
+          plans_(plan_of(events, *make_policy(problem.job.policy), *optimizer_, codec_->error_feedback())),
           update_(*codec_, *optimizer_, problem.model->trainable(), problem.model->size()),
           buffers_(std::numeric_limits<std::size_t>::max() / 2),
-          bytes_(problem.model->size() * sizeof(float)) {
+          publisher_(publish_codec_, buffers_, buffers_),
+          bytes_(problem.model->size() * sizeof(float)),
+          workers_(problem.job.options.workers) {
         const RunOptions& o = problem.job.options;
         for (std::size_t i = 0; i < pool_.size(); ++i) {
             Lane lane{.source = make_gradient_source(problem.job.model, *problem.data.train, o.threads)};
@@ -55,8 +125,10 @@ class Replay {
             }
             lanes_.push_back(std::move(lane));
         }
-        for (const UpdateEvent& update : updates) {
-            for (const AppliedGradient& gradient : update.applied) last_use_[gradient.base] = update.version;
+        for (const Plan& plan : plans_) {
+            for (const auto& [worker, gradients] : plan.gradients) {
+                for (const Plan::Gradient& gradient : gradients) last_use_[gradient.base] = plan.update.version;
+            }
         }
     }
 
@@ -64,14 +136,16 @@ class Replay {
     std::vector<float> run(const std::function<void(std::size_t)>& shown) {
         Buffer parameters = buffers_.lease(bytes_);
         problem_.model->initial_parameters(parameters.floats());
-        for (std::size_t i = 0; i < updates_.size(); ++i) {
-            const UpdateEvent& update = updates_[i];
-            versions_[update.version] = parameters;
-            parameters = apply(update);
-            // A version is kept until the last gradient computed on it has been applied.
+        for (std::size_t i = 0; i < plans_.size(); ++i) {
+            const Version version = plans_[i].update.version;
+            publisher_.publish(version, parameters, {});
+            versions_[version] = publisher_.published();
+            compute(plans_[i]);
+            parameters = apply(plans_[i].update, parameters);
+            // A version is kept until the last gradient on it has been computed.
             std::erase_if(versions_, [&](const auto& entry) {
                 const auto use = last_use_.find(entry.first);
-                return use == last_use_.end() || use->second <= update.version;
+                return use == last_use_.end() || use->second <= version;
             });
             shown(i + 1);
         }
@@ -80,15 +154,26 @@ class Replay {
     }
 
   private:
-    Buffer apply(const UpdateEvent& update) {
-        const std::size_t n = update.applied.size();
-        std::vector<Buffer> gradients;
-        for (std::size_t i = 0; i < n; ++i) gradients.push_back(buffers_.lease(bytes_));
-        // Lane l computes gradients l, l + lanes, …: each by itself, so that their order and number decide nothing.
+    struct Worker {
+        std::unique_ptr<WorkerBuffers> buffers;
+        std::optional<GradientCodecs> codecs;
+        ResidualScale residual_scale;
+        Buffer sent;                    ///< the last payload it made
+        std::map<Step, Buffer> waiting; ///< payloads that may be applied
+    };
+
+    void compute(const Plan& plan) {
+        // A lane takes whole workers: each worker's encoder has its own state, so that their order decides nothing.
+        std::vector<WorkerId> workers;
+        for (const auto& [worker, gradients] : plan.gradients) workers.push_back(worker);
         std::vector<std::exception_ptr> failures(lanes_.size());
         pool_.run(lanes_.size(), [&](std::size_t l) {
             try {
-                for (std::size_t i = l; i < n; i += lanes_.size()) compute(lanes_[l], update.applied[i], gradients[i]);
+                for (std::size_t i = l; i < workers.size(); i += lanes_.size()) {
+                    for (const Plan::Gradient& gradient : plan.gradients.at(workers[i])) {
+                        compute(lanes_[l], workers[i], gradient);
+                    }
+                }
             } catch (...) {
                 failures[l] = std::current_exception();
             }
@@ -96,13 +181,50 @@ class Replay {
         for (const std::exception_ptr& failure : failures) {
             if (failure) std::rethrow_exception(failure);
         }
+    }
+
+    /// As the worker (lategrad/worker) did.
+    void compute(Lane& lane, WorkerId id, const Plan::Gradient& gradient) {
+        Worker& worker = workers_[id.value()];
+        if (gradient.begins) {
+            worker.codecs.reset();
+            worker.buffers = std::make_unique<WorkerBuffers>(*codec_, problem_.model->size(), kHeldMax);
+            worker.codecs.emplace(*codec_, none_, id, *worker.buffers); // versions_ are decoded
+            worker.residual_scale = {};
+            worker.sent.reset();
+        }
+        ComputeJob job{.step = gradient.step,
+                       .version = gradient.base,
+                       .params = versions_.at(gradient.base),
+                       .grad = buffers_.lease(bytes_),
+                       .residual_scale = worker.residual_scale.to(gradient.step_scale)};
+        if (gradient.refunds) job.refund = std::move(worker.sent);
+        lane.batchers[id.value()].draw(gradient.step, lane.batch);
+        lane.source->compute(std::as_const(job.params).floats(), job.grad.floats(), lane.batch);
+        const Buffer payload = worker.codecs->encode(job);
+        if (!payload) return;
+        worker.residual_scale.encoded_at(gradient.step_scale);
+        if (codec_->error_feedback()) worker.sent = payload;
+        if (gradient.held) worker.waiting[gradient.step] = payload;
+    }
+
+    Buffer apply(const UpdateEvent& update, const Buffer& parameters) {
         const std::uint64_t least = least_staleness(update.applied, update.version);
         update_.terms.clear();
-        for (std::size_t i = 0; i < n; ++i) {
+        for (const AppliedGradient& gradient : update.applied) {
+            auto& waiting = workers_[gradient.worker.value()].waiting;
+            const auto payload = waiting.find(gradient.step);
+            if (payload == waiting.end()) {
+                throw InputError(fmt::format("events.jsonl: update {} applies gradient {} of worker {}, which did not "
+                                             "arrive before it or is not finite",
+                                             update.version.value(), gradient.step.value(), gradient.worker.value()));
+            }
             update_.terms.push_back(
-                make_term(update.applied[i], update.version, update.denominator, least, codec_->encode(gradients[i])));
+                make_term(gradient, update.version, update.denominator, least, std::move(payload->second)));
+            // It pushes in the order of its steps: what is older was dropped.
+            waiting.erase(waiting.begin(), std::next(payload));
         }
-        update_.in = versions_.at(update.version);
+        update_.in = parameters;
         update_.out = buffers_.lease(bytes_);
         update_.learning_rate = update.learning_rate;
         update_.run(pool_);
@@ -111,28 +233,32 @@ class Replay {
         return std::move(update_.out);
     }
 
-    void compute(Lane& lane, const AppliedGradient& gradient, Buffer& out) {
-        lane.batchers[gradient.worker.value()].draw(gradient.step, lane.batch);
-        const Buffer& base = versions_.at(gradient.base);
-        lane.source->compute(base.floats(), out.floats(), lane.batch);
-    }
-
     const Problem& problem_;
-    const std::vector<UpdateEvent>& updates_;
     ThreadPool pool_;
+    CodecSetup setup_;
     std::unique_ptr<Codec> codec_;
+    PublishCodec publish_codec_, none_;
     std::unique_ptr<Optimizer> optimizer_;
+    std::vector<Plan> plans_;
     FusedUpdate update_;
     BufferPool buffers_;
+    Publisher publisher_;
     std::size_t bytes_;
     std::vector<Lane> lanes_;
-    std::map<Version, Buffer> versions_;
-    std::map<Version, Version> last_use_; ///< base version → the update that applies its last gradient
+    std::vector<Worker> workers_;
+    std::map<Version, Buffer> versions_;  ///< as they were published
+    std::map<Version, Version> last_use_; ///< base version → the update before which its last gradient is computed
 };
 
 std::vector<UpdateEvent> updates_of(const RecordedRun& run, const Problem& problem, const std::string& path) {
     std::vector<UpdateEvent> updates;
     for (const RunEvent& event : run.events) {
+        if (const auto* arrived = std::get_if<ArriveEvent>(&event.body)) {
+            if (arrived->base.value() > updates.size() || arrived->worker.value() >= problem.parts.size()) {
+                throw InputError(fmt::format("{}/events.jsonl: gradient {} of worker {} arrives out of order", path,
+                                             arrived->step.value(), arrived->worker.value()));
+            }
+        }
         const auto* update = std::get_if<UpdateEvent>(&event.body);
         if (!update) continue;
         bool good = update->version.value() == updates.size() && !update->applied.empty();
@@ -169,7 +295,7 @@ int replay(const std::string& path, bool quiet) {
     const auto recorded = load_weights(weights_of_run(path), *problem.model);
 
     const bool terminal = !quiet && is_terminal(stderr);
-    Replay again(problem, updates);
+    Replay again(problem, run.events);
     const auto replayed = again.run([&](std::size_t done) {
         if (terminal && (done % 10 == 0 || done == updates.size())) {
             fmt::print(stderr, "\rreplayed {} of {} updates{}", done, updates.size(),

@@ -52,6 +52,7 @@ struct Simulation {
     FailureModel failures;
     std::size_t floats = 0; ///< in the flat vectors; nominal where nothing is computed
     std::size_t trainable = 0;
+    std::vector<MatrixShape> tensors; ///< where nothing is computed; empty: not known
     std::size_t jobs = 1;
 };
 
@@ -138,7 +139,8 @@ Problem timing_problem(const Job& job) {
 
 /// The run itself. Without a computation, timing, ledger and policy are the same, and payloads have a size alone.
 Trained run_cluster(const Problem& problem, const Simulation& simulation, const RunHooks& hooks, Effort& effort,
-                    Computation* computation, Codec& codec, BufferPool& versions, Buffer initial) {
+                    Computation* computation, const Codec& codec, BufferPool& versions, Buffer initial,
+                    Publisher* publisher) {
     const Job& job = problem.job;
     const auto optimizer = make_optimizer(job.optimizer, computation ? simulation.trainable : 1);
     ClusterOptions options;
@@ -153,6 +155,7 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
     options.evaluation_time = simulation.compute.of(problem.batches[0]);
     options.links = simulation.links;
     options.failures = simulation.failures;
+    options.publisher = publisher;
 
     std::atomic<bool> stop = false;
     Cluster cluster(
@@ -192,16 +195,22 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
 }
 
 Trained simulate_timing(const Problem& problem, const Simulation& simulation, const RunHooks& hooks, Effort& effort) {
-    const auto codec = make_codec(problem.job.options.codec);
+    const RunOptions& o = problem.job.options;
+    CodecSetup setup = codec_setup(problem, simulation.trainable, simulation.floats);
+    setup.tensors = simulation.tensors;
+    const auto codec = make_codec(o.codec, setup);
     BufferPool versions(std::numeric_limits<std::size_t>::max() / 2, BufferPool::Memory::nominal);
-    Buffer initial = versions.lease(simulation.floats * sizeof(float));
-    return run_cluster(problem, simulation, hooks, effort, nullptr, *codec, versions, std::move(initial));
+    // Parameters are as long as what is sent of them.
+    Buffer initial = versions.lease(PublishCodec(o.publish_codec, setup).payload_bytes_typical());
+    return run_cluster(problem, simulation, hooks, effort, nullptr, *codec, versions, std::move(initial), nullptr);
 }
 
 Trained simulate_training(const Problem& problem, const Simulation& simulation, const RunHooks& hooks, Effort& effort) {
     const Job& job = problem.job;
     const RunOptions& o = job.options;
-    const auto codec = make_codec(o.codec);
+    const CodecSetup setup = codec_setup(problem, simulation.trainable, simulation.floats);
+    const auto codec = make_codec(o.codec, setup);
+    const PublishCodec publish_codec(o.publish_codec, setup);
     std::vector<std::unique_ptr<GradientSource>> sources;
     for (std::size_t i = 0; i < std::min(simulation.jobs, o.workers); ++i) {
         sources.push_back(make_gradient_source(job.model, *problem.data.train, o.threads, o.seed));
@@ -224,12 +233,16 @@ Trained simulate_training(const Problem& problem, const Simulation& simulation, 
     ThreadPool pool(1); // updates are short, and the cores are busy with gradients
     std::optional<ParallelComputation> computation;
     try {
-        computation.emplace(std::move(sources), std::move(batchers), evaluate, *codec, simulation.floats, pool);
+        computation.emplace(std::move(sources), std::move(batchers), evaluate, *codec, publish_codec, pool);
     } catch (const std::system_error& error) {
         throw EnvironmentError(
             fmt::format("--jobs {}: a thread does not start ({}); use fewer", simulation.jobs, error.code().message()));
     }
-    return run_cluster(problem, simulation, hooks, effort, &*computation, *codec, versions, std::move(initial));
+    BufferPool published(std::numeric_limits<std::size_t>::max() / 2);
+    std::optional<Publisher> publisher;
+    if (!publish_codec.in_place()) publisher.emplace(publish_codec, published, published);
+    return run_cluster(problem, simulation, hooks, effort, &*computation, *codec, versions, std::move(initial),
+                       publisher ? &*publisher : nullptr);
 }
 
 int simulate(SimulateOptions given) {
@@ -274,9 +287,12 @@ int simulate(SimulateOptions given) {
         simulation.floats = problem.model->size();
         simulation.trainable = problem.model->trainable();
     }
-    if (!real) {
-        if (!given.payload.empty()) simulation.floats = parse_bytes(given.payload) / sizeof(float);
+    if (!given.payload.empty()) {
+        simulation.floats = parse_bytes(given.payload) / sizeof(float);
         simulation.trainable = simulation.floats;
+    }
+    if (!real) {
+        if (given.payload.empty()) simulation.tensors = matrices_of(*problem.model);
         problem = timing_problem(job);
     } else {
         warn_of_surprises(problem);

@@ -71,7 +71,7 @@ int train_over_mpi(RunOptions options, const ComputeOptions& compute, bool worke
         const Problem problem = problem_of(options, compute, serves);
         // Two payloads per worker: one held, one arriving.
         transport = session->make_transport(
-            clock, {.payload_bytes_max = problem.model->size() * sizeof(float), .payloads_max = 2 * workers});
+            clock, {.payload_bytes_max = received_bytes_max(problem, serves), .payloads_max = 2 * workers});
         if (serves) {
             warn_of_surprises(problem);
             status = run_recorded(

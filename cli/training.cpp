@@ -106,6 +106,15 @@ Problem make_problem(const Job& job) {
                                          o.batch_size, i, problem.batches[i], sizes[i], problem.data.train->size()));
         }
     }
+    for (const bool serves : {true, false}) {
+        if (received_bytes_max(problem, serves) > kPayloadBytesMax) {
+            throw InputError(
+                fmt::format("{}: {} parameters of --model {} could take {} bytes; the most that one message "
+                            "carries is {}",
+                            serves ? "--codec " + o.codec : "--publish-codec " + o.publish_codec, problem.model->size(),
+                            o.model, received_bytes_max(problem, serves), kPayloadBytesMax));
+        }
+    }
     problem.run = RandomStream(o.seed, Purpose::model, {o.workers, o.batch_size, problem.model->size()})();
     if (o.eval_every == 0) o.eval_every = default_eval_every(problem);
     return problem;
@@ -140,11 +149,19 @@ std::map<std::string, std::string> run_fingerprint(const Problem& problem) {
     return fields;
 }
 
+void warn_of_momentum(const Job& job) {
+    if (job.codec_momentum > 0) {
+        spdlog::warn("--codec {}: the momentum, {}, is the workers' (momentum correction); the server has none",
+                     job.options.codec, job.codec_momentum);
+    }
+}
+
 void warn_of_surprises(const Problem& problem) {
     if (reference_blas()) {
         spdlog::warn(
             "libtorch computes on the reference BLAS, about 3 times slower: apt-get install libopenblas0-openmp");
     }
+    warn_of_momentum(problem.job);
     if (const std::string state = problem.model->hidden_state(); !state.empty()) {
         spdlog::warn(
             "--model {}: {}: this run cannot be replayed, and repeated only by one process per worker (mpirun) "
@@ -172,6 +189,37 @@ Evaluation judge(TorchEvaluator& evaluator, const Snapshot& snapshot, const Data
             .accuracy = score.accuracy};
 }
 
+std::vector<MatrixShape> matrices_of(const Model& model) {
+    std::vector<MatrixShape> matrices;
+    for (const FlatTensor& tensor : model.tensors()) {
+        if (!tensor.trainable) continue;
+        // A row per output: of a convolution's weight [out, in, height, width] too.
+        const std::size_t rows = tensor.shape.size() < 2 ? 1 : static_cast<std::size_t>(tensor.shape.front());
+        matrices.push_back({.rows = rows, .columns = rows > 0 ? tensor.elements / rows : 0});
+    }
+    return matrices;
+}
+
+CodecSetup codec_setup(const Problem& problem, std::size_t trainable, std::size_t size) {
+    const RunOptions& o = problem.job.options;
+    CodecSetup setup{.elements = trainable,
+                     .tail = size - trainable,
+                     .seed = o.seed,
+                     .workers = o.workers,
+                     .steps_per_epoch =
+                         static_cast<double>(problem.epoch_examples()) / static_cast<double>(o.batch_size),
+                     .momentum = problem.job.codec_momentum};
+    if (problem.model) setup.tensors = matrices_of(*problem.model);
+    return setup;
+}
+
+std::size_t received_bytes_max(const Problem& problem, bool serves) {
+    const RunOptions& o = problem.job.options;
+    const CodecSetup setup = codec_setup(problem, problem.model->trainable(), problem.model->size());
+    return serves ? make_codec(o.codec, setup)->payload_bytes_max()
+                  : PublishCodec(o.publish_codec, setup).payload_bytes_max();
+}
+
 ServerOptions server_options(const Problem& problem, std::size_t trainable, std::size_t size) {
     const RunOptions& o = problem.job.options;
     return {.workers = o.workers,
@@ -193,18 +241,25 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
     const RunOptions& o = job.options;
     const Model& model = *problem.model;
 
-    const auto codec = make_codec(o.codec);
+    const CodecSetup setup = codec_setup(problem, model.trainable(), model.size());
+    const auto codec = make_codec(o.codec, setup);
     const auto optimizer = make_optimizer(job.optimizer, model.trainable());
     // The most that can be alive at once, not what is: one current, one being written, some waiting for their
     // evaluation, and per worker those on the way (with --cancel-late several), one computed on and one that waits.
     const std::size_t snapshots = hooks.evaluate == EvaluationThread::When::after ? hooks.snapshots_max + 1 : 2;
+    const std::size_t on_their_way = (InProcessHub::kQueuedMax + 3) * o.workers + 2;
     const std::size_t bytes = model.size() * sizeof(float);
-    BufferPool versions(((InProcessHub::kQueuedMax + 3) * o.workers + 2 + snapshots) * bytes);
+    BufferPool versions((on_their_way + snapshots) * bytes);
     Buffer initial = versions.lease(bytes);
     model.initial_parameters(initial.floats());
 
+    const PublishCodec publish_codec(o.publish_codec, setup);
+    BufferPool published(2 * bytes);
+    BufferPool payloads((on_their_way + o.workers + 2) * publish_codec.payload_bytes_max());
+    std::optional<Publisher> publisher;
+    if (!publish_codec.in_place()) publisher.emplace(publish_codec, published, payloads);
     Server server(server_options(problem, model.trainable(), model.size()), make_policy(job.policy), *codec, *optimizer,
-                  std::move(initial), versions);
+                  std::move(initial), versions, publisher ? &*publisher : nullptr);
 
     Mailbox mailbox(transport);
     // After the run nobody else needs the cores.
@@ -237,7 +292,7 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
                    .tell = hooks.tell,
                    .validate =
                        [&](const Message& message) {
-                           return codec->validate({message.payload.data(), message.payload.bytes()}, model.size());
+                           return codec->validate({message.payload.data(), message.payload.bytes()});
                        }});
     {
         const StopAsked asked(hooks, [&mailbox] { mailbox.post(StopRequested{}); });
@@ -266,28 +321,44 @@ void work(const Problem& problem, WorkerId worker, Transport& transport, const C
     const Job& job = problem.job;
     const RunOptions& o = job.options;
     const std::size_t size = problem.model->size();
+    const std::size_t trainable = problem.model->trainable();
     const std::uint32_t examples = problem.batches[worker.value()];
 
-    const auto codec = make_codec(o.codec);
-    BufferPool gradients(Worker::gradient_buffers(job.policy.held_of_one_worker_max()) * size * sizeof(float));
-    Worker node({.worker = worker, .examples = examples, .run = problem.run, .size = size}, *codec, gradients);
+    const CodecSetup setup = codec_setup(problem, trainable, size);
+    const auto codec = make_codec(o.codec, setup);
+    const PublishCodec publish_codec(o.publish_codec, setup);
+    WorkerBuffers buffers(*codec, size, job.policy.held_of_one_worker_max());
+    Worker node({.worker = worker, .examples = examples, .run = problem.run, .size = size}, *codec, buffers);
+    GradientCodecs codecs(*codec, publish_codec, worker, buffers);
     std::unique_ptr<GradientSource> source;
 
     Mailbox mailbox(transport);
     std::optional<GradientThread> thread;
     if (problem.pretend) {
-        thread.emplace(worker, o.workers, problem.pretend->of(examples), job.straggle, mailbox);
+        thread.emplace(worker, o.workers, problem.pretend->of(examples), std::move(codecs), job.straggle, mailbox);
     } else {
         source = make_gradient_source(job.model, *problem.data.train, o.threads, o.seed + worker.value());
         thread.emplace(worker, o.workers,
                        Batcher(problem.data.train, problem.parts[worker.value()], examples, o.seed, worker), *source,
-                       job.straggle, mailbox);
+                       std::move(codecs), job.straggle, mailbox);
     }
-    NodeLoop loop(node, transport, clock, mailbox,
-                  {.start_compute = [&](const ComputeJob& compute) { thread->start(compute); },
-                   .cancel_compute = [&] { thread->cancel(); }});
+    std::optional<Version> damaged;
+    NodeLoop loop(
+        node, transport, clock, mailbox,
+        {.start_compute = [&](const ComputeJob& compute) { thread->start(compute); },
+         .cancel_compute = [&] { thread->cancel(); },
+         .validate =
+             [&](const Message& message) {
+                 const Reason defect = publish_codec.validate({message.payload.data(), message.payload.bytes()});
+                 if (defect != Reason::none) damaged = message.version;
+                 return defect;
+             }});
     loop.run();
     transport.shutdown(clock.now() + kShutdown);
+    if (damaged) {
+        throw EnvironmentError(fmt::format("worker {}: the parameters of version {} arrived damaged; it has left",
+                                           worker.value(), damaged->value()));
+    }
     if (thread->failure()) std::rethrow_exception(thread->failure());
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cli/options.h"
+#include "lategrad/codec/codec.h"
 #include "lategrad/core/buffer.h"
 #include "lategrad/node/run_event.h"
 #include "lategrad/runtime/evaluation_thread.h"
@@ -53,6 +54,8 @@ Problem certified(Problem problem);
 /// parameters or its file, the training examples.
 std::map<std::string, std::string> run_fingerprint(const Problem& problem);
 
+/// Says on stderr where a codec takes the momentum over from the server.
+void warn_of_momentum(const Job& job);
 /// Says on stderr what may surprise a user of this problem.
 void warn_of_surprises(const Problem& problem);
 
@@ -96,6 +99,14 @@ struct Trained {
 
 /// What a run came to by its server's account, but for the parameters. REQUIRES: it has ended.
 Trained trained_by(const Server& server);
+
+/// What codecs must know of this problem, with so many floats in its flat vectors.
+CodecSetup codec_setup(const Problem& problem, std::size_t trainable, std::size_t size);
+/// What `lowrank` factors.
+std::vector<MatrixShape> matrices_of(const Model& model);
+
+/// The longest payload that the server receives (gradients), or a worker (parameters).
+std::size_t received_bytes_max(const Problem& problem, bool serves);
 
 /// The snapshot's loss and accuracy on the test part.
 Evaluation judge(TorchEvaluator& evaluator, const Snapshot& snapshot, const Dataset& test);

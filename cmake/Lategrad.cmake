@@ -24,13 +24,13 @@ target_include_directories(lategrad_settings INTERFACE ${CMAKE_SOURCE_DIR})
 # Designated initializers leave fields at their defaults on purpose; GCC 12 takes parts of a std::variant that is moved
 # for uninitialized.
 target_compile_options(lategrad_settings INTERFACE -Wall -Wextra -Wpedantic -Werror -Wno-missing-field-initializers
-                                                   -Wno-maybe-uninitialized -ffp-contract=off)
+                                                   $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> -ffp-contract=off)
 target_link_libraries(lategrad_settings INTERFACE Threads::Threads)
 if(LATEGRAD_SANITIZE)
     target_compile_options(lategrad_settings INTERFACE -fsanitize=${LATEGRAD_SANITIZE} -fno-omit-frame-pointer
                                                        -fno-sanitize-recover=all -g1)
     target_link_options(lategrad_settings INTERFACE -fsanitize=${LATEGRAD_SANITIZE})
-    target_compile_options(lategrad_settings INTERFACE -Wno-tsan)
+    target_compile_options(lategrad_settings INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-tsan>)
 endif()
 
 # lategrad_library(core SOURCES a.cpp DEPENDS other PUBLIC lib PRIVATE lib)

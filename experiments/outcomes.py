@@ -83,6 +83,12 @@ class Data:
         edge = bool(tune) and chosen in (min(tune["values"]), max(tune["values"]))
         return Outcome(case, chosen, edge, found) if found else None
 
+    def pairs(self, labels: tuple[str, ...], reference: tuple[str, ...]) -> list[tuple[dict, dict]]:
+        """The results of two cases by seed, where both have one. REQUIRES: the same seeds."""
+        runs = (self.seed_runs(self.experiment.case(*case)) for case in (labels, reference))
+        found = [(self.results.get(one.key()), self.results.get(other.key())) for one, other in zip(*runs)]
+        return [pair for pair in found if None not in pair]
+
     def once(self, name: str):
         run = self.experiment.once.get(name)
         result = self.results.get(run.key()) if run else None
@@ -131,6 +137,21 @@ def update_rate(result: dict) -> float:
 def link_busy(result: dict) -> float:
     """Of the servers' links, in the two directions together; between 0 and 2."""
     return result["summary"]["server_receiving"] + result["summary"]["server_sending"]
+
+
+def bytes_rate(result: dict, direction: str) -> float | None:
+    """Per update. `direction`: bytes_received or bytes_sent, by the server."""
+    summary = result["summary"]
+    return summary[direction] / summary["updates"] if summary["updates"] else None
+
+
+def late_bytes_rate(result: dict, direction: str) -> float | None:
+    """Per update, over the second half of the updates."""
+    versions, counts = result["curve"]["version"], result["curve"][direction]
+    begin = next((i for i, version in enumerate(versions) if version >= versions[-1] / 2), 0)
+    if begin + 1 >= len(versions):
+        return None
+    return (counts[-1] - counts[begin]) / (versions[-1] - versions[begin])
 
 
 def late_loss(result: dict) -> float:
@@ -214,6 +235,19 @@ def judge(
             size = f"{other.mean - reference.mean:+.1f}" if points else f"{high / low:.2f}×"
             better = (other.mean < reference.mean) == smaller_is_better
             (verdict.better if better else verdict.worse).append(f"{name} ({size})")
+    return verdict
+
+
+def judge_paired(differences: dict[str, Estimate]) -> Verdict:
+    """Of means of differences by seed; above 0 is better."""
+    verdict = Verdict()
+    for name, found in differences.items():
+        if found.count < SEEDS_MIN:
+            verdict.few.append(name)
+        elif found.low <= 0 <= found.high:
+            verdict.open.append(name)
+        else:
+            (verdict.better if found.mean > 0 else verdict.worse).append(f"{name} ({found.mean:+.2f})")
     return verdict
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from plan import Run
 
 KEPT_FROM_EVALUATION = ("version", "seconds", "examples", "accuracy", "loss")
+KEPT_FROM_UPDATE = ("bytes_received", "bytes_sent")
 
 
 class Store:
@@ -39,25 +40,23 @@ class Store:
 
 
 def read_simulation(folder: Path, summary: dict) -> dict:
-    """The summary of a run and its curve: the columns of its evaluations, and the mean training loss over the updates
-    since the evaluation before."""
+    """The summary of a run and its curve: the columns of its evaluations, the mean training loss over the updates since
+    the evaluation before, and the bytes that the server had received and sent by the last of these."""
     evaluations = [json.loads(line) for line in _lines(folder / "evaluations.jsonl")]
-    losses = []
-    for line in _lines(folder / "events.jsonl"):
-        if line.startswith('{"type":"update"'):
-            update = json.loads(line)
-            losses.append((update["version"], update["loss"]))
+    updates = [json.loads(line) for line in _lines(folder / "events.jsonl") if line.startswith('{"type":"update"')]
     curve = {name: [evaluation[name] for evaluation in evaluations] for name in KEPT_FROM_EVALUATION}
-    curve["train_loss"] = []
+    curve |= {name: [] for name in ("train_loss", *KEPT_FROM_UPDATE)}
     at = 0
     for evaluation in evaluations:
         window = []
         # The update of version v makes v + 1.
-        while at < len(losses) and losses[at][0] < evaluation["version"]:
-            window.append(losses[at][1])
+        while at < len(updates) and updates[at]["version"] < evaluation["version"]:
+            window.append(updates[at]["loss"])
             at += 1
         finite = [loss for loss in window if loss is not None and math.isfinite(loss)]
         curve["train_loss"].append(sum(finite) / len(finite) if window and len(finite) == len(window) else None)
+        for name in KEPT_FROM_UPDATE:
+            curve[name].append(updates[at - 1][name] if at > 0 else 0)
     return {"summary": summary, "curve": curve}
 
 

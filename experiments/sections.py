@@ -15,11 +15,14 @@ from outcomes import (
     Verdict,
     accuracy,
     band,
+    bytes_rate,
     few_seeds,
     interval,
     joined,
     judge,
+    judge_paired,
     judge_times,
+    late_bytes_rate,
     late_loss,
     late_share,
     link_busy,
@@ -363,7 +366,7 @@ def what_changes(data: Data, workload: str, counts: list[int]):
     for i, (variant, found) in enumerate(values.items()):
         curve = [(n, entry.mean) for n, entry in found.items()]
         # Half the bytes is worth as much as twice the servers: of two lines on each other both are to be seen.
-        dash = 3 if variant.startswith("stragglers") else 2 if "half" in variant else 1
+        dash = 3 if variant.startswith("stragglers") else 2 if "fp16" in variant else 1
         series.append(Series(variant, curve, i, dash))
     title = f"{workload}: what changes it"
     scale = (1, counts[-1])  # of all workloads, to compare them by eye
@@ -646,4 +649,130 @@ def recommendation(everywhere: list, default: tuple) -> str:
     return "No choice is among the most accurate in every case: which to take depends on the case."
 
 
-SECTIONS = {"e1": convergence, "e2": stragglers, "e3": speedup, "e4": momentum, "e5": scale, "e6": weights}
+# --- E7
+
+Pairs = list[tuple[dict, dict]]  # by seed: the result of a codec, and that of float32
+RECEIVED, SENT = "bytes_received", "bytes_sent"
+
+
+def codecs(data: Data, figures, command: str) -> list[str]:
+    axes, notes = data.experiment.axes, data.experiment.notes
+    reference = notes["reference"]
+    panels, lines, says = [], [], []
+    for problem in axes["problem"]:
+        outcomes = present(data, problem, axis="codec")
+        pairs = {codec: data.pairs((problem, codec), (problem, reference)) for codec in outcomes if codec != reference}
+        pairs = {codec: found for codec, found in pairs.items() if found}
+        if not pairs:
+            continue
+        differences = {
+            codec: estimate([accuracy(one) - accuracy(other) for one, other in found])
+            for codec, found in pairs.items()
+        }
+        panels += codec_panels(problem, pairs, differences)
+        lines += [f"### {problem}", "", *codec_table(outcomes, pairs, differences)]
+        says.append(few_seeds(list(outcomes.values())))
+        what = f"{problem}: accuracy at the end, in points, by seed"
+        says.append(judge_paired(differences).against(what, reference, "higher", "lower"))
+        says.append(loss_goals(problem, reference, differences, notes["points"]))
+        says.append(bytes_goals(problem, pairs, notes["fewer"], notes["warm_up"]))
+    if panels:
+        size = (1100, len(panels) // 2 * (100 + 24 * len(axes["codec"])))
+        lines = figures.add("e7", panels, 2, command, size) + lines
+    return lines + findings(says)
+
+
+def codec_table(outcomes: Arms, pairs: dict[str, Pairs], differences: dict[str, Estimate]) -> list[str]:
+    columns = ["codec", "accuracy at the end, %", "difference, points", "gradient bytes, times fewer"]
+    columns += ["in the second half", "parameter bytes, times fewer"]
+    rows = []
+    for codec, outcome in outcomes.items():
+        row = [codec, end_text(outcome), text(differences.get(codec), 2)]
+        for of, direction in ((bytes_rate, RECEIVED), (late_bytes_rate, RECEIVED), (bytes_rate, SENT)):
+            row.append(times(mean(fewer(pairs.get(codec, []), of, direction))))
+        rows.append(row)
+    return table(columns, rows)
+
+
+def fewer(pairs: Pairs, of, direction: str) -> list[float]:
+    """By what float32's bytes per update exceed the codec's, by seed; none where a run has no such number."""
+    rates = [(of(one, direction), of(other, direction)) for one, other in pairs]
+    return [] if any(None in both for both in rates) else [other / one for one, other in rates]
+
+
+def mean(values: list[float]) -> float | None:
+    return estimate(values).mean if values else None
+
+
+def times(ratio: float | None) -> str:
+    """Three digits: between seeds it hardly differs."""
+    return "—" if ratio is None else f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.3g}"
+
+
+def codec_panels(problem: str, pairs: dict[str, Pairs], differences: dict[str, Estimate]) -> list[Panel]:
+    names = list(reversed(pairs))
+    scale = {"y_names": names, "y_range": (-0.5, len(names) - 0.5)}
+    points = [(differences[codec].mean, i, *interval(differences[codec])[1:]) for i, codec in enumerate(names)]
+    zero = Series("", [(0, y) for y in scale["y_range"]], 7)
+    series = [zero, Series("", points, 1, style="across")]
+    losses = Panel(problem, "difference of accuracy, points", "", series, key="", **scale)
+
+    series = []
+    for title, of, direction, colour in (
+        ("gradients, second half", late_bytes_rate, RECEIVED, 1),
+        ("parameters", bytes_rate, SENT, 2),
+    ):
+        means = [(mean(fewer(pairs[codec], of, direction)), i) for i, codec in enumerate(names)]
+        series.append(Series(title, [point for point in means if point[0] is not None], colour, style="points"))
+    ticks = [1, 3, 10, 30, 100, 300, 1000]
+    ratios = Panel(problem, "times fewer bytes", "", series, log_x=10, x_ticks=ticks, key="top right", **scale)
+    return [losses, ratios]
+
+
+def loss_goals(problem: str, reference: str, differences: dict[str, Estimate], points: dict[str, float]) -> str:
+    """Whether each loses no more than `points` grants it, or grants all others."""
+    surely, on_average, missed = [], [], []
+    for codec, found in differences.items():
+        least = -points.get(codec, points["other"])
+        if found.count < SEEDS_MIN:
+            continue
+        if found.low >= least:
+            surely.append(codec)
+        else:
+            (on_average if found.mean >= least else missed).append(f"{codec} ({found.text(2)})")
+    parts = [
+        f"{how} {listed(names)}"
+        for names, how in (
+            (surely, "with the whole interval for"),
+            (on_average, "on average, while the interval reaches further down, for"),
+            (missed, "not for"),
+        )
+        if names
+    ]
+    own = [f"{codec}: {value:g}" for codec, value in points.items() if codec != "other"]
+    goal = f"no more than {points['other']:g} points ({', '.join(own)}) below {reference}"
+    return f"{problem}: {goal}: {'; '.join(parts)}." if parts else ""
+
+
+def bytes_goals(problem: str, pairs: dict[str, Pairs], goals: dict[str, float], warm_up: list[str]) -> str:
+    """By all seeds. `warm_up`: what is judged by the second half."""
+    reached, missed = [], []
+    for codec, goal in goals.items():
+        ratios = fewer(pairs.get(codec, []), late_bytes_rate if codec in warm_up else bytes_rate, RECEIVED)
+        if ratios:
+            after = ", in the second half" if codec in warm_up else ""
+            words = f"{codec} ({times(mean(ratios))}, goal {goal:g}{after})"
+            (reached if min(ratios) >= goal else missed).append(words)
+    parts = [f"{how} {listed(words)}" for words, how in ((reached, "reached by"), (missed, "missed by")) if words]
+    return f"{problem}: times fewer gradient bytes: the goal is {'; '.join(parts)}." if parts else ""
+
+
+SECTIONS = {
+    "e1": convergence,
+    "e2": stragglers,
+    "e3": speedup,
+    "e4": momentum,
+    "e5": scale,
+    "e6": weights,
+    "e7": codecs,
+}

@@ -101,7 +101,7 @@ class Plan(unittest.TestCase):
         self.assertIsNone(plan.first_reach(curve, 0.7))
 
     def test_the_experiments_expand(self):
-        self.assertEqual(list(plan.files()), ["e1", "e2", "e3", "e4", "e5", "e6"])
+        self.assertEqual(list(plan.files()), ["e1", "e2", "e3", "e4", "e5", "e6", "e7"])
         for path in plan.files().values():
             for quick in (False, True):
                 experiment = plan.load(path, quick)
@@ -225,6 +225,8 @@ def canned(accuracies, seconds=None, arguments=()):
             "staleness_mean": 0.3,
             "staleness_max": 3,
             "staleness_histogram": [70, 15, 5],
+            "bytes_received": 8000 * count,
+            "bytes_sent": 4000 * count,
             "server_receiving": 0.5,
             "server_sending": 0.4,
             "server_updating": 0.1,
@@ -236,6 +238,8 @@ def canned(accuracies, seconds=None, arguments=()):
             "accuracy": accuracies,
             "loss": [1.0] * count,
             "train_loss": [1.0 / (i + 1) for i in range(count)],
+            "bytes_received": [8000 * (i + 1) for i in range(count)],
+            "bytes_sent": [4000 * (i + 1) for i in range(count)],
         },
     }
 
@@ -247,13 +251,17 @@ class Results(Folder):
             '{"version":3,"seconds":2.5,"examples":12,"accuracy":0.6,"loss":1.0}\n'
         )
         (self.folder / "events.jsonl").write_text(
-            '{"type":"update","version":0,"loss":4.0}\n{"type":"assign","worker":1}\n'
-            '{"type":"update","version":1,"loss":2.0}\n{"type":"update","version":2,"loss":null}\n'
+            '{"type":"update","version":0,"loss":4.0,"bytes_received":10,"bytes_sent":5}\n'
+            '{"type":"assign","worker":1}\n'
+            '{"type":"update","version":1,"loss":2.0,"bytes_received":20,"bytes_sent":15}\n'
+            '{"type":"update","version":2,"loss":null,"bytes_received":30,"bytes_sent":25}\n'
         )
         found = results.read_simulation(self.folder, {"updates": 3})
         self.assertEqual(found["summary"], {"updates": 3})
         self.assertEqual(found["curve"]["train_loss"], [3.0, None])
         self.assertEqual(found["curve"]["accuracy"], [0.5, 0.6])
+        self.assertEqual(found["curve"]["bytes_received"], [20, 30])
+        self.assertEqual(found["curve"]["bytes_sent"], [15, 25])
 
     def test_a_store_trusts_only_its_own(self):
         store = results.Store(self.folder)
@@ -281,7 +289,8 @@ FAKE = """
         sys.exit(0)
     folder = pathlib.Path(arguments[arguments.index("--out") + 1])
     folder.mkdir()
-    (folder / "events.jsonl").write_text('{"type":"update","version":0,"loss":1.5}\\n')
+    (folder / "events.jsonl").write_text(
+        '{"type":"update","version":0,"loss":1.5,"bytes_received":8,"bytes_sent":4}\\n')
     seed, rate = (arguments[arguments.index(name) + 1] for name in ("--seed", "--lr"))
     if "slow" in os.environ.get("FAKE_DO", "") and seed == "2":
         pathlib.Path(os.environ["FAKE_LOG"] + ".slow").touch()
@@ -550,12 +559,61 @@ class Reports(Folder):
         text = recommended(lambda case, arm: 0.8 if arm == (one if case == iid else inverse) else 0.6)
         self.assertIn("No choice is among the most accurate in every case", text)
 
+    def test_codecs_are_judged_by_pairs_of_seeds(self):
+        def made_up(labels, seed, result):
+            codec = labels[1]
+            loss = {"bf16+zstd": -0.1, "topk:0.01": 0.2, "dgc:0.001": 0.4, "signsgd": 1}.get(codec, 0)
+            jitter = (0.9 if codec == "terngrad" else 0.01) * (seed % 2 - 0.5)
+            end = (80 + 3 * seed - loss + jitter) / 100  # seeds differ by more than codecs do
+            share = {"bf16+zstd": 2, "topk:0.01": 60, "dgc:0.001": 100}.get(codec, 1)
+            late = 8000 / (3 if codec == "dgc:0.001" else 1)
+            received = [count / share for count in (8000, 16000, 16000 + late, 16000 + 2 * late)]
+            result["curve"] |= {"accuracy": [end / 2, end, end, end], "bytes_received": received}
+            result["summary"]["bytes_received"] = received[-1]
+
+        experiment = self.experiments()[6]
+        text = self.said(experiment, sections.codecs, made_up)
+        for problem in experiment.axes["problem"]:
+            self.assertIn(
+                f"{problem}: accuracy at the end, in points, by seed, against float32: higher for bf16+zstd (+0.10); "
+                "lower for topk:0.01 (-0.20), dgc:0.001 (-0.40) and signsgd (-1.00); no difference seen for ",
+                text,
+            )
+            self.assertIn(
+                f"{problem}: no more than 0.3 points (dgc:0.001: 0.5) below float32: with the whole interval for ", text
+            )
+            self.assertIn(
+                f"{problem}: times fewer gradient bytes: the goal is reached by topk:0.01 (60, goal 50) and dgc:0.001 "
+                "(300, goal 250, in the second half); missed by bf16+zstd (2, goal 3) and signsgd (1, goal 30).",
+                text,
+            )
+        self.assertIn("while the interval reaches further down, for terngrad (0.09 ± 0.61); not for signsgd (-1.00", text)
+        self.assertIn("| dgc:0.001 | 88.6 ± 5.9 | -0.40 ± 0.00 | 150 | 300 | 1 |", text)
+
+    def test_codecs_in_part(self):
+        experiment = self.experiments()[6]
+        problem = experiment.axes["problem"][0]
+        store = results.Store(self.folder / "runs")
+        for codec, missing in (("float32", 4), ("signsgd", 0)):
+            for i, one in enumerate(experiment.seed_runs(experiment.case(problem, codec), None)):
+                if i != missing:
+                    store.save(one, canned([0.5, 0.6, 0.7, 0.8 + i / 100], arguments=one.arguments()))
+        found = report.read(experiment, store)
+        pairs = found.pairs((problem, "signsgd"), (problem, "float32"))
+        self.assertEqual(len(pairs), 3)
+        self.assertTrue(all(one["curve"] == other["curve"] for one, other in pairs), "the same seeds")
+        undrawn = types.SimpleNamespace(add=lambda *_: [])
+        text = "\n".join(sections.codecs(found, undrawn, ""))
+        self.assertIn("Only 4 seeds", text)
+        self.assertNotIn("no difference seen", text)
+        self.assertIsNone(outcomes.late_bytes_rate(canned([0.5]), "bytes_sent"), "a run that diverged at once")
+
     @unittest.skipUnless(shutil.which("gnuplot"), "no gnuplot")
     def test_quick_goes_elsewhere_and_copes_with_nothing(self):
         path = self.write(self.experiments(quick=True), quick=True)
         self.assertEqual(path, self.folder / "results/quick/experiments.md")
         text = path.read_text()
-        self.assertEqual(text.count("*Not run yet.*"), 6)
+        self.assertEqual(text.count("*Not run yet.*"), 7)
         self.assertIn("Its numbers are no results", text)
 
     @unittest.skipUnless(shutil.which("gnuplot"), "no gnuplot")

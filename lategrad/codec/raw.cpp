@@ -5,6 +5,8 @@
 #include <bit>
 #include <utility>
 
+#include "lategrad/codec/finite.h"
+
 // The kernels below are compiled once for each instruction set; the best one for the machine is chosen at run time.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "lategrad/codec/raw.cpp"
@@ -20,36 +22,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 const float* floats(const EncodedTerm& term, std::size_t first) {
     return reinterpret_cast<const float*>(term.payload.data()) + first;
-}
-
-bool all_finite(std::span<const std::byte> payload) {
-    // As integers without the sign, infinities and NaNs are what is above the largest float. Four places are read side
-    // by side: one thread gets a fifth more out of memory so.
-    constexpr std::size_t kApart = 4096;
-    constexpr std::int32_t kLargest = 0x7f7fffff;
-    const auto* bits = reinterpret_cast<const std::int32_t*>(payload.data());
-    const std::size_t size = payload.size() / sizeof(float);
-    const hn::ScalableTag<std::int32_t> d;
-    const auto magnitude = hn::Set(d, 0x7fffffff);
-    auto max0 = hn::Zero(d), max1 = max0, max2 = max0, max3 = max0;
-    std::size_t i = 0;
-    for (; i + 4 * kApart <= size; i += 4 * kApart) {
-        for (std::size_t j = i; j < i + kApart; j += hn::Lanes(d)) {
-            max0 = hn::Max(max0, hn::And(hn::LoadU(d, bits + j), magnitude));
-            max1 = hn::Max(max1, hn::And(hn::LoadU(d, bits + j + kApart), magnitude));
-            max2 = hn::Max(max2, hn::And(hn::LoadU(d, bits + j + 2 * kApart), magnitude));
-            max3 = hn::Max(max3, hn::And(hn::LoadU(d, bits + j + 3 * kApart), magnitude));
-        }
-    }
-    for (; i + hn::Lanes(d) <= size; i += hn::Lanes(d)) {
-        max0 = hn::Max(max0, hn::And(hn::LoadU(d, bits + i), magnitude));
-    }
-    const auto max = hn::Max(hn::Max(max0, max1), hn::Max(max2, max3));
-    bool finite = hn::AllFalse(d, hn::Gt(max, hn::Set(d, kLargest)));
-    for (const hn::CappedTag<std::int32_t, 1> one; i < size; ++i) {
-        finite &= hn::GetLane(hn::And(hn::LoadU(one, bits + i), hn::Set(one, 0x7fffffff))) <= kLargest;
-    }
-    return finite;
 }
 
 /// Terms whose payloads are read side by side. Measured: 1 is a third slower than 4, 8 no faster.
@@ -95,18 +67,34 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lategrad {
 
-HWY_EXPORT(all_finite);
 HWY_EXPORT(weighted_sum);
 
 static_assert(std::endian::native == std::endian::little, "payloads travel as they lie in memory");
 
-Reason RawCodec::validate(std::span<const std::byte> payload, std::size_t elements) const {
-    if (payload.size() % sizeof(float) != 0 || payload.size() / sizeof(float) != elements) return Reason::malformed;
-    return HWY_DYNAMIC_DISPATCH(all_finite)(payload) ? Reason::none : Reason::not_finite;
+namespace {
+
+class RawEncoder final : public Encoder {
+  public:
+    Buffer encode(const Buffer& grad, const EncodeStep&) override { return grad; }
+};
+
+} // namespace
+
+std::unique_ptr<Encoder> RawCodec::make_encoder(WorkerId, BufferPool&) const {
+    return std::make_unique<RawEncoder>();
+}
+
+Reason RawCodec::validate(std::span<const std::byte> payload) const {
+    if (payload.size() != payload_bytes_max()) return Reason::malformed;
+    return all_finite(payload) ? Reason::none : Reason::not_finite;
 }
 
 void RawCodec::weighted_sum(std::span<const EncodedTerm> terms, std::size_t first, std::span<float> sum) const {
     HWY_DYNAMIC_DISPATCH(weighted_sum)(terms, first, sum);
+}
+
+std::span<const float> RawCodec::tail(std::span<const std::byte> payload) const {
+    return {reinterpret_cast<const float*>(payload.data()) + elements_, tail_};
 }
 
 } // namespace lategrad

@@ -39,17 +39,19 @@ struct BufferPool::State {
     Memory memory = Memory::real;
     std::size_t bytes_max = 0;
     std::size_t bytes_allocated = 0;
+    std::size_t bytes_leased = 0;  // capacity of those that are out
     std::size_t leased = 0;        // blocks that are out
     bool closed = false;           // the pool is gone: returned blocks are freed, and with the last of them this
     Buffer::Block* idle = nullptr; // the first of a list
 
     void push_idle(Buffer::Block* block) { block->next_idle = std::exchange(idle, block); }
-    // The smallest idle block that fits, out of the list, or null. Pools hold a handful of blocks, nearly always of one
-    // size.
+    // The smallest idle block that fits and is no more than twice as large, out of the list, or null. Pools hold a
+    // handful of blocks, nearly always of one size.
     Buffer::Block* take_idle(std::size_t bytes) {
         Buffer::Block** best = nullptr;
         for (Buffer::Block** at = &idle; *at; at = &(*at)->next_idle) {
-            if ((*at)->capacity >= bytes && (!best || (*at)->capacity < (*best)->capacity)) best = at;
+            const std::size_t capacity = (*at)->capacity;
+            if (capacity >= bytes && capacity / 2 <= bytes && (!best || capacity < (*best)->capacity)) best = at;
         }
         if (!best) return nullptr;
         Buffer::Block* const block = *best;
@@ -70,6 +72,7 @@ struct BufferPool::State {
     static void take_back(State* state, Buffer::Block* block) {
         std::unique_lock lock(state->mutex);
         --state->leased;
+        state->bytes_leased -= block->capacity;
         if (!state->closed) {
             state->push_idle(block);
             return;
@@ -130,7 +133,7 @@ Buffer BufferPool::try_lease(std::size_t bytes) {
     if (block) {
         block->holders.store(1, std::memory_order_relaxed);
     } else {
-        // Idle blocks that were too small make room before the bound refuses.
+        // Idle blocks of other sizes make room before the bound refuses.
         while (state_->idle && bytes > state_->bytes_max - state_->bytes_allocated) state_->free_idle();
         if (bytes > state_->bytes_max - state_->bytes_allocated) return {};
         auto fresh = std::make_unique<Buffer::Block>();
@@ -141,6 +144,7 @@ Buffer BufferPool::try_lease(std::size_t bytes) {
         state_->bytes_allocated += bytes;
     }
     ++state_->leased;
+    state_->bytes_leased += block->capacity;
     return Buffer(block, bytes);
 }
 
@@ -148,6 +152,11 @@ Buffer BufferPool::lease(std::size_t bytes) {
     Buffer buffer = try_lease(bytes);
     CHECK(buffer && "the pool's bound holds every lease its owner makes");
     return buffer;
+}
+
+bool BufferPool::has_room(std::size_t bytes) const {
+    const std::lock_guard lock(state_->mutex);
+    return bytes <= state_->bytes_max - state_->bytes_leased;
 }
 
 std::size_t BufferPool::bytes_allocated() const {

@@ -63,6 +63,8 @@ class BufferPool {
     Buffer try_lease(std::size_t bytes);
     /// The same; exceeding the bound is a bug of the caller. REQUIRES: within the bound.
     Buffer lease(std::size_t bytes);
+    /// Whether a lease of that many bytes would succeed now. Only leases change that for the worse.
+    bool has_room(std::size_t bytes) const;
     /// Bytes that exist now, leased and idle together.
     std::size_t bytes_allocated() const;
 

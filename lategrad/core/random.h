@@ -13,7 +13,7 @@
 namespace lategrad {
 
 /// What a stream is for: the first part of its path.
-enum class Purpose : std::uint64_t { data = 1, partition, straggle, model, test, theory, failures, curvature };
+enum class Purpose : std::uint64_t { data = 1, partition, straggle, model, test, theory, failures, curvature, codec };
 
 /// xoshiro256++ (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021, §5), seeded by
 /// SplitMix64. The distributions are our own, because those of the standard library differ between implementations.

@@ -14,17 +14,18 @@
 
 namespace lategrad {
 
-/// A message arrived. For a push, whoever drives the node has read the payload once (Codec::validate) and says here
-/// what it found.
+/// A message arrived. Of parameters and pushes, whoever drives the node has read the payload once (Codec::validate,
+/// PublishCodec::validate) and says here what it found.
 struct MessageArrived {
     Peer peer;
     Message message;
     Reason defect = Reason::none; ///< not_finite or malformed: the payload must not be used
 };
 
-/// The gradient asked for by `Effects::start_compute` is in its buffer, or was given up.
+/// The gradient asked for by `Effects::start_compute` is in its payload, or was given up.
 struct ComputeDone {
     Step step;
+    Buffer payload; ///< the encoded gradient; empty where it cannot be encoded (Encoder::encode), or was given up
     double loss = 0;
     double compute_seconds = 0;
     bool cancelled = false;
@@ -56,12 +57,14 @@ struct Send {
     Message message;
 };
 
-/// One gradient to compute: of the batch that (worker, step) names, at `params`, into `grad`.
+/// One gradient to compute and encode: of the batch that (worker, step) names, at `params`.
 struct ComputeJob {
     Step step;
     Version version;
-    Buffer params; ///< read-only, shared with others
-    Buffer grad;   ///< this job's own
+    Buffer params; ///< as they were sent; read-only, shared with others
+    Buffer grad;   ///< this job's own: where the gradient is computed
+    Buffer refund; ///< a payload made before that will not be applied: what it carried joins the residual; or empty
+    float residual_scale = 1; ///< EncodeStep
 };
 
 /// One update to carry out on all cores. Owned by the server; untouched by it until UpdateDone.

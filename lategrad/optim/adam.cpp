@@ -10,7 +10,7 @@
 //
 #include <hwy/highway.h>
 
-#include "lategrad/optim/for_vectors-inl.h"
+#include "lategrad/core/for_vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lategrad::HWY_NAMESPACE {

@@ -31,6 +31,10 @@ class Optimizer {
     /// Once before the chunks of an update. `learning_rate` is that of this update.
     virtual void begin_update(double learning_rate) = 0;
 
+    /// What a gradient moves the parameters by at this learning rate, up to a constant. By this a worker rescales what
+    /// it left out of one step and adds to another.
+    virtual double step_scale(double learning_rate) const { return learning_rate; }
+
     /// Parameters [first, first + grad.size()): reads `in` and `grad`, writes `out` (which may be `in`). Threads may
     /// call this at once on disjoint ranges. All spans are of one length.
     virtual void apply(std::size_t first, std::span<const float> in, std::span<float> out,

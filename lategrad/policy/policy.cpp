@@ -46,7 +46,8 @@ void PolicyOptions::parse_normalize(std::string_view spec) {
 
 Policy::Policy(const PolicyOptions& options, Normalize default_normalize)
     : options_(options),
-      normalize_(options.normalize.value_or(default_normalize)) {
+      normalize_(options.normalize.value_or(default_normalize)),
+      refunds_(options.kind != "backup") {
     CHECK(options.wait_for > 0);
 }
 

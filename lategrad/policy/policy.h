@@ -118,6 +118,11 @@ class Policy {
     /// Of the parameters that a worker sent to now would get.
     Version version() const { return version_; }
     std::size_t active() const { return active_; }
+    /// Whether a gradient of this fate may join its worker's residual again (error feedback). What backup drops is
+    /// gone: to forget is its meaning; what is not finite or malformed must not come back.
+    bool refunds(Fate fate, Reason reason) const {
+        return refunds_ && fate == Fate::drop && (reason == Reason::late || reason == Reason::too_stale);
+    }
     /// Gradients held for the coming update.
     std::size_t held() const { return accepted_.size(); }
 
@@ -160,6 +165,7 @@ class Policy {
   private:
     PolicyOptions options_;
     Normalize normalize_;
+    bool refunds_;
     Version version_;
     std::size_t active_ = 0;
     std::uint64_t active_examples_ = 0;

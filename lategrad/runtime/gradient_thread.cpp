@@ -6,20 +6,22 @@
 namespace lategrad {
 
 GradientThread::GradientThread(WorkerId worker, std::size_t workers, Batcher batcher, GradientSource& source,
-                               const StraggleModel& straggle, Mailbox& mailbox)
+                               GradientCodecs codecs, const StraggleModel& straggle, Mailbox& mailbox)
     : worker_(worker),
       workers_(workers),
       batcher_(std::move(batcher)),
       source_(&source),
+      codecs_(std::move(codecs)),
       straggle_(straggle),
       mailbox_(mailbox),
       thread_([this](ComputeJob& job) { compute(job); }) {}
 
-GradientThread::GradientThread(WorkerId worker, std::size_t workers, Duration compute, const StraggleModel& straggle,
-                               Mailbox& mailbox)
+GradientThread::GradientThread(WorkerId worker, std::size_t workers, Duration compute, GradientCodecs codecs,
+                               const StraggleModel& straggle, Mailbox& mailbox)
     : worker_(worker),
       workers_(workers),
       compute_(compute),
+      codecs_(std::move(codecs)),
       straggle_(straggle),
       mailbox_(mailbox),
       thread_([this](ComputeJob& job) { this->compute(job); }) {}
@@ -52,7 +54,8 @@ void GradientThread::compute(ComputeJob& job) {
         Duration computed = compute_;
         if (source_) {
             batcher_->draw(job.step, batch_);
-            done.loss = source_->compute(job.params.floats(), job.grad.floats(), batch_).mean;
+            const Buffer params = codecs_.decode(job);
+            done.loss = source_->compute(params.floats(), job.grad.floats(), batch_).mean;
             computed = std::chrono::steady_clock::now() - begin;
         } else {
             std::ranges::fill(job.grad.floats(), 0.0F);
@@ -63,6 +66,8 @@ void GradientThread::compute(ComputeJob& job) {
             cancelled_changed_.wait_until(lock, begin + computed + delay, [this] { return cancelled_; });
         }
         done.cancelled = cancelled_;
+        lock.unlock();
+        if (!done.cancelled) done.payload = codecs_.encode(job);
     } catch (...) {
         const std::lock_guard lock(mutex_);
         failure_ = std::current_exception();
@@ -72,7 +77,7 @@ void GradientThread::compute(ComputeJob& job) {
     // Let go first: whoever is told may want the memory.
     job.params.reset();
     job.grad.reset();
-    mailbox_.post(done);
+    mailbox_.post(std::move(done));
 }
 
 } // namespace lategrad

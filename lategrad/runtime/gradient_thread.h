@@ -1,4 +1,4 @@
-/// Computes a worker's gradients: draws the batch, computes, and straggles as it was told to.
+/// Computes a worker's gradients: draws the batch, computes, encodes, and straggles as it was told to.
 #pragma once
 
 #include <condition_variable>
@@ -10,6 +10,7 @@
 #include "lategrad/data/batcher.h"
 #include "lategrad/runtime/job_thread.h"
 #include "lategrad/runtime/mailbox.h"
+#include "lategrad/worker/gradient_codecs.h"
 #include "lategrad/worker/gradient_source.h"
 #include "lategrad/worker/straggle.h"
 
@@ -18,11 +19,11 @@ namespace lategrad {
 class GradientThread {
   public:
     /// `source`, `straggle` and `mailbox` outlive the thread. `workers`: how many there are in the run.
-    GradientThread(WorkerId worker, std::size_t workers, Batcher batcher, GradientSource& source,
+    GradientThread(WorkerId worker, std::size_t workers, Batcher batcher, GradientSource& source, GradientCodecs codecs,
                    const StraggleModel& straggle, Mailbox& mailbox);
     /// Computes nothing: every gradient is zeros, after a sleep of `compute` and what `straggle` adds to it.
-    GradientThread(WorkerId worker, std::size_t workers, Duration compute, const StraggleModel& straggle,
-                   Mailbox& mailbox);
+    GradientThread(WorkerId worker, std::size_t workers, Duration compute, GradientCodecs codecs,
+                   const StraggleModel& straggle, Mailbox& mailbox);
     ~GradientThread() { cancel(); }
 
     /// Answers with ComputeDone. REQUIRES: the one before has answered.
@@ -41,6 +42,7 @@ class GradientThread {
     std::optional<Batcher> batcher_;
     GradientSource* source_ = nullptr; ///< null: a gradient is a sleep of compute_
     Duration compute_{0};
+    GradientCodecs codecs_;
     const StraggleModel& straggle_;
     Mailbox& mailbox_;
     Batch batch_;

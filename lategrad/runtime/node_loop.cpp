@@ -25,7 +25,9 @@ void NodeLoop::run() {
             if (auto* received = std::get_if<Received>(&*incoming)) {
                 if (done_) continue;
                 MessageArrived arrived{.peer = received->peer, .message = std::move(received->message)};
-                if (arrived.message.type == MessageType::push && hands_.validate) {
+                const bool carries =
+                    arrived.message.type == MessageType::push || arrived.message.type == MessageType::parameters;
+                if (carries && hands_.validate) {
                     arrived.defect = hands_.validate(arrived.message);
                 }
                 handle(arrived);

@@ -21,7 +21,7 @@ struct NodeHands {
     std::function<void(UpdateTask&)> start_update; ///< answers with UpdateDone
     std::function<void(const Snapshot&)> evaluate; ///< answers with EvaluationDone, or not at all
     std::function<void(const RunEvent&)> tell;     ///< telemetry
-    /// Reads a push's payload once, as it arrives.
+    /// Reads the payload of a push or of parameters once, as it arrives.
     std::function<Reason(const Message&)> validate;
 };
 

@@ -15,15 +15,15 @@ constexpr Duration kGrace = std::chrono::seconds(30);
 } // namespace
 
 Server::Server(const ServerOptions& options, std::unique_ptr<Policy> policy, const Codec& codec, Optimizer& optimizer,
-               Buffer initial, BufferPool& versions)
+               Buffer initial, BufferPool& versions, Publisher* publisher)
     : options_(options),
       policy_(std::move(policy)),
       versions_(versions),
-      update_(codec, optimizer, options.trainable, options.size),
+      update_(codec, optimizer, options, publisher),
       parameters_(std::move(initial)) {
     CHECK(options.workers > 0 && options.trainable > 0 && options.trainable <= options.size);
-    CHECK(parameters_.bytes() == options.size * sizeof(float));
     members_.resize(options.workers);
+    if (publisher) publisher->publish(published_, parameters_, {});
 }
 
 void Server::handle(const Event& event, Time now, Effects& out) {
@@ -98,6 +98,7 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
     member.here = true;
     member.fate = Fate::lost;
     member.reason = Reason::none;
+    member.has.reset();
     member.unusable = 0;
     ++here_;
     if (state_ == State::running) {
@@ -149,14 +150,17 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
         out.events.push_back({now, LostEvent{worker, step, Reason::cancelled}});
     }
     decision_.clear();
-    if (push.defect != Reason::none) {
-        policy_->step(GradientRejected{worker, message.version, push.defect}, now, decision_);
+    // A worker sends an empty payload where its gradient is not finite, or its codec's format does not hold it.
+    const Reason defect = message.payload.bytes() > 0 ? push.defect : Reason::not_finite;
+    if (defect != Reason::none) {
+        policy_->step(GradientRejected{worker, message.version, defect}, now, decision_);
     } else {
         policy_->step(GradientArrived{worker, message.step, message.version}, now, decision_);
     }
     ledger_.arrive_first(worker, decision_.fate);
     members_[worker.value()].fate = decision_.fate;
     members_[worker.value()].reason = decision_.reason;
+    members_[worker.value()].has = message.version;
     out.events.push_back({now, ArriveEvent{.worker = worker,
                                            .step = message.step,
                                            .base = message.version,
@@ -166,7 +170,7 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
                                            .compute_seconds = message.compute_seconds}});
     if (decision_.fate != Fate::drop) held_.push_back({worker, message.step, message.loss, message.payload});
 
-    if (hopeless(worker, push.defect == Reason::none)) {
+    if (hopeless(worker, defect == Reason::none)) {
         end(Outcome::diverged, now, out);
         return;
     }
@@ -211,19 +215,20 @@ void Server::start_update(Time now, Effects& out) {
     // Nobody but the server holds the current version: it is updated in place. Else it is being sent, computed on or
     // evaluated, and the next one is written beside it.
     const bool in_place = parameters_.unique();
-    update_.in = parameters_;
-    update_.out = in_place ? parameters_ : versions_.lease(parameters_.bytes());
-    update_.learning_rate = learning_rate();
+    FusedUpdate& sum = update_.sum;
+    sum.in = parameters_;
+    sum.out = in_place ? parameters_ : versions_.lease(parameters_.bytes());
+    sum.learning_rate = learning_rate();
 
     const std::uint64_t least = least_staleness(applied, decision_.version);
     double loss = 0;
     double examples = 0;
-    update_.terms.clear();
+    sum.terms.clear();
     for (std::size_t i = 0; i < applied.size(); ++i) {
         const AppliedGradient& gradient = applied[i];
         Held& held = held_[held_order_[i].place];
         CHECK(held.worker == gradient.worker && held.step == gradient.step);
-        update_.terms.push_back(
+        sum.terms.push_back(
             make_term(gradient, decision_.version, decision_.denominator, least, std::move(held.payload)));
         loss += held.loss * gradient.examples;
         examples += gradient.examples;
@@ -236,13 +241,26 @@ void Server::start_update(Time now, Effects& out) {
     update_event_.version = decision_.version;
     update_event_.applied = applied;
     update_event_.denominator = decision_.denominator;
-    update_event_.learning_rate = update_.learning_rate;
+    update_event_.learning_rate = sum.learning_rate;
     update_event_.loss = loss / examples;
     update_event_.examples_applied = examples_applied_;
     update_event_.bytes_received = bytes_received_;
     update_event_.bytes_sent = bytes_sent_;
     out.events.push_back({now, update_event_});
 
+    update_.makes = decision_.version.next();
+    update_.bases.clear();
+    update_.newcomers = false;
+    if (update_.publisher) {
+        for (const WorkerId worker : decision_.send) {
+            const auto& has = members_[worker.value()].has;
+            if (has) update_.bases.push_back(*has);
+            else update_.newcomers = true;
+        }
+        std::ranges::sort(update_.bases);
+        const auto doubles = std::ranges::unique(update_.bases);
+        update_.bases.erase(doubles.begin(), doubles.end());
+    }
     send_.swap(decision_.send);
     cancel_.swap(decision_.cancel);
     updating_ = true;
@@ -252,9 +270,9 @@ void Server::start_update(Time now, Effects& out) {
 void Server::on_update_done(Time now, Effects& out) {
     CHECK(updating_);
     updating_ = false;
-    parameters_ = std::move(update_.out);
-    update_.in.reset();
-    update_.terms.clear(); // the payloads go back to where they were leased
+    parameters_ = std::move(update_.sum.out);
+    update_.sum.in.reset();
+    update_.sum.terms.clear(); // the payloads go back to where they were leased
     published_ = published_.next();
 
     decision_.clear();
@@ -306,9 +324,11 @@ void Server::send_parameters(Time now, Effects& out) {
               .step = step,
               .version = published_,
               .cancels = cancels,
+              .refunds = policy_->refunds(member.fate, member.reason),
+              .step_scale = static_cast<float>(update_.optimizer.step_scale(learning_rate())),
               .fate = member.fate,
               .reason = member.reason,
-              .payload = parameters_},
+              .payload = update_.publisher ? update_.publisher->payload(member.has) : parameters_},
              out);
         out.events.push_back({now, AssignEvent{worker, step, published_}});
     }

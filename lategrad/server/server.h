@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "lategrad/codec/publish.h"
 #include "lategrad/node/node.h"
 #include "lategrad/optim/schedule.h"
 #include "lategrad/policy/policy.h"
@@ -40,10 +41,10 @@ struct ServerOptions {
 /// A worker that has left may come back, as a new process that says hello; its steps go on where they ended.
 class Server final : public Node {
   public:
-    /// `initial` is version 0. `versions` lends memory for published ones: those still being sent, one being written.
-    /// REQUIRES: the optimizer and the codec outlive the server.
+    /// `initial` is version 0. `versions` lends memory for later ones: those still being sent, one being written.
+    /// `publisher` encodes what is sent; null: it travels as it is. All outlive the server.
     Server(const ServerOptions& options, std::unique_ptr<Policy> policy, const Codec& codec, Optimizer& optimizer,
-           Buffer initial, BufferPool& versions);
+           Buffer initial, BufferPool& versions, Publisher* publisher = nullptr);
 
     void handle(const Event& event, Time now, Effects& out) override;
 
@@ -67,6 +68,7 @@ class Server final : public Node {
         bool joining = false;   ///< its hello is among waiting_
         Fate fate = Fate::lost; ///< of its last gradient, to be told with its next parameters
         Reason reason = Reason::none;
+        std::optional<Version> has; ///< parameters that it is known to have: its last gradient was computed on them
         Step next_to_wait;          ///< steps before it have been among waiting_, and are not taken there again
         std::uint32_t unusable = 0; ///< its gradients rejected since the last usable one of any worker
     };
@@ -75,6 +77,24 @@ class Server final : public Node {
         Step step;
         double loss;
         Buffer payload;
+    };
+
+    /// What start_update asks for.
+    struct Update final : UpdateTask {
+        Update(const Codec& codec, Optimizer& optimizer, const ServerOptions& options, Publisher* publisher)
+            : optimizer(optimizer),
+              sum(codec, optimizer, options.trainable, options.size),
+              publisher(publisher) {}
+        void run(ThreadPool& pool) override {
+            sum.run(pool);
+            if (publisher) publisher->publish(makes, sum.out, bases, newcomers);
+        }
+        const Optimizer& optimizer;
+        FusedUpdate sum;
+        Publisher* publisher;
+        Version makes;
+        std::vector<Version> bases; ///< that those have who will be sent it; ascending
+        bool newcomers = false;     ///< some who will be sent it are not known to have any
     };
 
     struct HeldPlace {
@@ -111,7 +131,7 @@ class Server final : public Node {
     ServerOptions options_;
     std::unique_ptr<Policy> policy_;
     BufferPool& versions_;
-    FusedUpdate update_;
+    Update update_;
     Ledger ledger_;
 
     State state_ = State::gathering;

@@ -10,10 +10,8 @@
 namespace lategrad {
 namespace {
 
-/// The running sum of one chunk stays in the first-level cache while the payloads pass by.
-constexpr std::size_t kChunk = 4096;
-/// What a thread takes at a time.
-constexpr std::size_t kBlock = 4 * kChunk;
+/// What a thread takes at a time, at least.
+constexpr std::size_t kBlock = 16384;
 
 } // namespace
 
@@ -22,8 +20,9 @@ FusedUpdate::FusedUpdate(const Codec& codec, Optimizer& optimizer, std::size_t t
       optimizer_(optimizer),
       trainable_(trainable),
       size_(size),
+      block_(std::max(kBlock / codec.chunk(), std::size_t{1}) * codec.chunk()),
       update_block_([this](std::size_t block) { update_block(block); }) {
-    CHECK(trainable <= size);
+    CHECK(trainable <= size && codec.chunk() <= Codec::kChunkMax);
 }
 
 void FusedUpdate::run(ThreadPool& pool) {
@@ -34,20 +33,20 @@ void FusedUpdate::run(ThreadPool& pool) {
     for (const UpdateTerm& term : terms) {
         const std::span<const std::byte> payload(term.payload.data(), term.payload.bytes());
         encoded_.push_back({payload, term.coefficient});
-        if (term.gives_buffers) tails_.push_back({payload, 1});
+        if (term.gives_buffers) tails_.push_back(codec_.tail(payload));
     }
     optimizer_.begin_update(learning_rate);
-    pool.run((trainable_ + kBlock - 1) / kBlock, update_block_);
+    pool.run((trainable_ + block_ - 1) / block_, update_block_);
     average_buffers();
 }
 
 void FusedUpdate::update_block(std::size_t block) {
     const auto old_params = std::as_const(in).floats();
     const auto new_params = out.floats();
-    alignas(64) std::array<float, kChunk> scratch;
-    const std::size_t end = std::min((block + 1) * kBlock, trainable_);
-    for (std::size_t first = block * kBlock; first < end; first += kChunk) {
-        const std::size_t size = std::min(kChunk, end - first);
+    alignas(64) std::array<float, Codec::kChunkMax> scratch;
+    const std::size_t end = std::min((block + 1) * block_, trainable_);
+    for (std::size_t first = block * block_; first < end; first += codec_.chunk()) {
+        const std::size_t size = std::min(codec_.chunk(), end - first);
         const std::span<float> sum(scratch.data(), size);
         codec_.weighted_sum(encoded_, first, sum);
         optimizer_.apply(first, old_params.subspan(first, size), new_params.subspan(first, size), sum);
@@ -62,18 +61,10 @@ void FusedUpdate::average_buffers() {
         return;
     }
     // In double, so that the mean of equal values is that value: a buffer that nobody changes stays as it is.
-    std::array<float, kChunk> values;
-    std::array<double, kChunk> sums;
-    for (std::size_t first = 0; first < tail.size(); first += kChunk) {
-        const auto chunk = tail.subspan(first, std::min(kChunk, tail.size() - first));
-        const std::span<float> decoded(values.data(), chunk.size());
-        sums.fill(0);
-        for (const EncodedTerm& term : tails_) {
-            codec_.weighted_sum({&term, 1}, trainable_ + first, decoded);
-            std::transform(decoded.begin(), decoded.end(), sums.begin(), sums.begin(), std::plus<>());
-        }
-        std::transform(sums.begin(), sums.begin() + static_cast<std::ptrdiff_t>(chunk.size()), chunk.begin(),
-                       [&](double sum) { return static_cast<float>(sum / static_cast<double>(tails_.size())); });
+    for (std::size_t i = 0; i < tail.size(); ++i) {
+        double sum = 0;
+        for (const std::span<const float> values : tails_) sum += static_cast<double>(values[i]);
+        tail[i] = static_cast<float>(sum / static_cast<double>(tails_.size()));
     }
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "lategrad/codec/codec.h"
-#include "lategrad/node/node.h"
+#include "lategrad/core/thread_pool.h"
 #include "lategrad/optim/optimizer.h"
 
 namespace lategrad {
@@ -21,8 +21,8 @@ struct UpdateTerm {
 
 /// G = Σ coefficientᵢ·gᵢ in the order of `terms`, then the optimizer; then the mean of the buffer tails (see
 /// GradientSource) over the terms that give them, or the old buffers where none does. Same terms, same bits, on any
-/// number of threads and every SIMD target. Reused: a steady state allocates nothing.
-class FusedUpdate final : public UpdateTask {
+/// number of threads and every SIMD target. Reused: a steady state allocates nothing (with blosc its library does).
+class FusedUpdate {
   public:
     /// Keeps references to both. `size` floats in all, of which the first `trainable` are the optimizer's.
     FusedUpdate(const Codec& codec, Optimizer& optimizer, std::size_t trainable, std::size_t size);
@@ -35,7 +35,7 @@ class FusedUpdate final : public UpdateTask {
     Buffer out;                    ///< version v + 1; may share memory with `in`
     double learning_rate = 0;
 
-    void run(ThreadPool& pool) override;
+    void run(ThreadPool& pool);
 
   private:
     void update_block(std::size_t block);
@@ -46,7 +46,8 @@ class FusedUpdate final : public UpdateTask {
     std::size_t trainable_;
     std::size_t size_;
     std::vector<EncodedTerm> encoded_;              ///< of `terms`
-    std::vector<EncodedTerm> tails_;                ///< of those that give buffers
+    std::vector<std::span<const float>> tails_;     ///< of those that give buffers
+    std::size_t block_;                             ///< elements that a thread takes at a time: whole chunks
     std::function<void(std::size_t)> update_block_; ///< built once: ThreadPool::run takes no other callable
 };
 

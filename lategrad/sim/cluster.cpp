@@ -7,7 +7,7 @@
 
 namespace lategrad {
 
-Cluster::Cluster(ClusterOptions options, Codec& codec, Optimizer& optimizer, Buffer initial, BufferPool& versions,
+Cluster::Cluster(ClusterOptions options, const Codec& codec, Optimizer& optimizer, Buffer initial, BufferPool& versions,
                  Computation* computation, std::function<void(const RunEvent&)> tell)
     : options_(std::move(options)),
       codec_(codec),
@@ -18,7 +18,7 @@ Cluster::Cluster(ClusterOptions options, Codec& codec, Optimizer& optimizer, Buf
     options_.server.workers = workers;
     options_.server.workers_return = options_.failures.random();
     server_ = std::make_unique<Server>(options_.server, make_policy(options_.policy), codec, optimizer,
-                                       std::move(initial), versions);
+                                       std::move(initial), versions, options_.publisher);
     if (!links.unlimited()) {
         for (Direction& direction : directions_) {
             direction.link.emplace(links.worker_rate, links.server_rate * links.servers);
@@ -113,14 +113,15 @@ void Cluster::happen(const Happening& what) {
 
 void Cluster::start_life(std::uint32_t worker) {
     Seat& seat = seats_[worker];
-    seat.gradients = std::make_unique<BufferPool>(
-        Worker::gradient_buffers(options_.policy.held_of_one_worker_max()) * options_.server.size * sizeof(float),
-        computation_ ? BufferPool::Memory::real : BufferPool::Memory::nominal);
+    seat.buffers =
+        std::make_unique<WorkerBuffers>(codec_, options_.server.size, options_.policy.held_of_one_worker_max(),
+                                        computation_ ? BufferPool::Memory::real : BufferPool::Memory::nominal);
+    if (computation_) computation_->begin_life(WorkerId{worker}, *seat.buffers);
     seat.worker.emplace(WorkerOptions{.worker = WorkerId{worker},
                                       .examples = options_.examples[worker],
                                       .run = options_.server.run,
                                       .size = options_.server.size},
-                        codec_, *seat.gradients);
+                        codec_, *seat.buffers);
     ++seat.lives;
     seat.lifetime_set = false;
     set_alarm(seat.alarm, now(), Kind::worker_timer, worker);
@@ -204,6 +205,7 @@ void Cluster::start_compute(std::uint32_t worker, const ComputeJob& job) {
     seat.compute_time = options_.compute_time(WorkerId{worker}, job.step);
     const Time due = later(now(), seat.compute_time);
     if (computation_) computation_->start(WorkerId{worker}, job, due);
+    else seat.payload = codec_.in_place() ? job.grad : seat.buffers->payloads.lease(codec_.payload_bytes_typical());
     queue_.push(due, {Kind::computed, worker, ++seat.computation});
 }
 
@@ -218,10 +220,15 @@ void Cluster::give_up_compute(std::uint32_t worker) {
 void Cluster::finish_compute(std::uint32_t worker) {
     Seat& seat = seats_[worker];
     seat.computing = false;
-    ComputeDone done{.step = seat.step, .compute_seconds = seconds(seat.compute_time), .cancelled = seat.cancelled};
+    ComputeDone done{.step = seat.step,
+                     .payload = std::exchange(seat.payload, {}),
+                     .compute_seconds = seconds(seat.compute_time),
+                     .cancelled = seat.cancelled};
     if (computation_ && !seat.cancelled) {
         try {
-            done.loss = computation_->finish(WorkerId{worker});
+            Computation::Computed computed = computation_->finish(WorkerId{worker});
+            done.loss = computed.loss;
+            done.payload = std::move(computed.payload);
         } catch (...) {
             fail();
             done.failed = true;

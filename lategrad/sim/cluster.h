@@ -36,6 +36,7 @@ struct ClusterOptions {
     Duration evaluation_time{0}; ///< after that the server hears of an evaluation
     LinkOptions links;
     FailureModel failures;
+    Publisher* publisher = nullptr; ///< of the server (Server)
     /// How often a push arrives; 2 is a duplicate. A fault to be injected; empty: once.
     std::function<std::size_t(const Message&)> copies;
 };
@@ -53,7 +54,7 @@ class Cluster {
     /// `initial` is version 0; `versions` lends memory for the later ones. `computation` may be null: nothing is
     /// computed, and payloads and versions may be nominal (BufferPool::Memory). `tell` hears every event of the run.
     /// All references outlive the cluster.
-    Cluster(ClusterOptions options, Codec& codec, Optimizer& optimizer, Buffer initial, BufferPool& versions,
+    Cluster(ClusterOptions options, const Codec& codec, Optimizer& optimizer, Buffer initial, BufferPool& versions,
             Computation* computation, std::function<void(const RunEvent&)> tell);
     Cluster(const Cluster&) = delete;
     Cluster& operator=(const Cluster&) = delete;
@@ -83,7 +84,7 @@ class Cluster {
     std::exception_ptr failure() const { return failure_; }
     ClusterLoad load() const;
     /// Of this worker's gradients, since its process began. REQUIRES: worker < workers.
-    const BufferPool& gradients(WorkerId worker) const { return *seats_[worker.value()].gradients; }
+    const WorkerBuffers& buffers(WorkerId worker) const { return *seats_[worker.value()].buffers; }
 
   private:
     enum class Kind : std::uint32_t {
@@ -156,7 +157,7 @@ class Cluster {
 
     struct Seat {
         /// Of this life: what a former one has out, held for an update, is not this one's.
-        std::unique_ptr<BufferPool> gradients;
+        std::unique_ptr<WorkerBuffers> buffers;
         std::optional<Worker> worker; ///< none while dead
         std::uint64_t lives = 0;      ///< begun so far
         bool lifetime_set = false;    ///< in this life, by its first parameters
@@ -166,6 +167,7 @@ class Cluster {
         bool cancelled = false;
         std::uint64_t computation = 0; ///< how many times one was started or given up: what is scheduled names its own
         Step step;
+        Buffer payload; ///< where nothing is computed
         Duration compute_time{0};
         Alarm alarm;
     };
@@ -190,7 +192,7 @@ class Cluster {
     static Peer peer(std::uint32_t worker) { return Peer{worker + 1}; }
 
     ClusterOptions options_;
-    Codec& codec_;
+    const Codec& codec_;
     Computation* computation_;
     std::function<void(const RunEvent&)> tell_;
     std::unique_ptr<Server> server_;

@@ -3,6 +3,7 @@
 
 #include "lategrad/core/fate.h"
 #include "lategrad/node/node.h"
+#include "lategrad/worker/gradient_codecs.h"
 
 namespace lategrad {
 
@@ -12,11 +13,17 @@ class Computation {
   public:
     virtual ~Computation() = default;
 
+    /// A new process of this worker begins, in this memory.
+    virtual void begin_life(WorkerId worker, WorkerBuffers& buffers) = 0;
     /// A gradient that will be wanted at `due`, virtual time; may go on in the background. REQUIRES: the worker's one
     /// before is finished or cancelled.
     virtual void start(WorkerId worker, const ComputeJob& job, Time due) = 0;
-    /// Waits for it and returns the loss. Throws what went wrong.
-    virtual double finish(WorkerId worker) = 0;
+    struct Computed {
+        double loss = 0;
+        Buffer payload; ///< encoded; empty where it is not finite
+    };
+    /// Waits for it. Throws what went wrong.
+    virtual Computed finish(WorkerId worker) = 0;
     /// It is not wanted. Afterwards nobody holds its buffers.
     virtual void cancel(WorkerId worker) = 0;
 

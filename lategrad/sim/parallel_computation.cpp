@@ -8,12 +8,12 @@ namespace lategrad {
 
 ParallelComputation::ParallelComputation(std::vector<std::unique_ptr<GradientSource>> sources,
                                          std::vector<Batcher> batchers, Evaluate evaluate, const Codec& codec,
-                                         std::size_t elements, ThreadPool& updates)
+                                         const PublishCodec& publish_codec, ThreadPool& updates)
     : sources_(std::move(sources)),
       batchers_(std::move(batchers)),
       evaluate_(std::move(evaluate)),
       codec_(codec),
-      elements_(elements),
+      publish_codec_(publish_codec),
       updates_(updates),
       gradients_(batchers_.size()) {
     CHECK(!sources_.empty());
@@ -37,23 +37,32 @@ void ParallelComputation::stop() {
     submitted_.notify_all();
 }
 
-void ParallelComputation::start(WorkerId worker, const ComputeJob& job, Time due) {
-    Gradient& gradient = gradients_[worker.value()];
-    CHECK(!gradient.task);
-    Batcher& batcher = batchers_[worker.value()]; // of one task at a time
-    gradient.task = submit(
-        due, [job = ComputeJob(job), &batcher, &loss = gradient.loss](GradientSource& source, Batch& batch) mutable {
-            batcher.draw(job.step, batch);
-            loss = source.compute(std::as_const(job.params).floats(), job.grad.floats(), batch).mean;
-        });
+void ParallelComputation::begin_life(WorkerId worker, WorkerBuffers& buffers) {
+    CHECK(!gradients_[worker.value()].task);
+    gradients_[worker.value()].codecs.emplace(codec_, publish_codec_, worker, buffers);
 }
 
-double ParallelComputation::finish(WorkerId worker) {
+void ParallelComputation::start(WorkerId worker, const ComputeJob& job, Time due) {
+    Gradient& gradient = gradients_[worker.value()];
+    CHECK(!gradient.task && gradient.codecs);
+    Batcher& batcher = batchers_[worker.value()]; // of one task at a time
+    gradient.job = job;
+    gradient.task = submit(due, [&gradient, &batcher](GradientSource& source, Batch& batch) {
+        ComputeJob& mine = gradient.job;
+        batcher.draw(mine.step, batch);
+        const Buffer params = gradient.codecs->decode(mine);
+        gradient.loss = source.compute(params.floats(), mine.grad.floats(), batch).mean;
+    });
+}
+
+Computation::Computed ParallelComputation::finish(WorkerId worker) {
     Gradient& gradient = gradients_[worker.value()];
     const TaskPtr task = std::exchange(gradient.task, nullptr);
     CHECK(task);
     wait_for(*task);
-    return gradient.loss;
+    ComputeJob job = std::exchange(gradient.job, {});
+    // Not by the task: whether one that is given up has been encoded must not depend on how fast this machine is.
+    return {.loss = gradient.loss, .payload = gradient.codecs->encode(job)};
 }
 
 void ParallelComputation::cancel(WorkerId worker) {
@@ -66,10 +75,11 @@ void ParallelComputation::cancel(WorkerId worker) {
     }
     // One that has begun is waited for: when its memory is free again must not depend on how fast this machine is.
     ended_.wait(lock, [&] { return task->state == State::done || task->state == State::cancelled; });
+    gradients_[worker.value()].job = {};
 }
 
 Reason ParallelComputation::validate(const Message& push) {
-    return codec_.validate({push.payload.data(), push.payload.bytes()}, elements_);
+    return codec_.validate({push.payload.data(), push.payload.bytes()});
 }
 
 void ParallelComputation::evaluate(const Snapshot& snapshot) {

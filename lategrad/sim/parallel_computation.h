@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <queue>
 #include <thread>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "lategrad/core/thread_pool.h"
 #include "lategrad/data/batcher.h"
 #include "lategrad/sim/computation.h"
+#include "lategrad/worker/gradient_codecs.h"
 #include "lategrad/worker/gradient_source.h"
 
 namespace lategrad {
@@ -24,13 +26,14 @@ class ParallelComputation final : public Computation {
   public:
     using Evaluate = std::function<Evaluation(const Snapshot&)>;
 
-    /// One thread per source. `batchers`: each worker's. `elements`: floats of a gradient. Codec and pool outlive this.
+    /// One thread per source. `batchers`: each worker's. Codecs and pool outlive this.
     ParallelComputation(std::vector<std::unique_ptr<GradientSource>> sources, std::vector<Batcher> batchers,
-                        Evaluate evaluate, const Codec& codec, std::size_t elements, ThreadPool& updates);
+                        Evaluate evaluate, const Codec& codec, const PublishCodec& publish_codec, ThreadPool& updates);
     ~ParallelComputation() override;
 
+    void begin_life(WorkerId worker, WorkerBuffers& buffers) override;
     void start(WorkerId worker, const ComputeJob& job, Time due) override;
-    double finish(WorkerId worker) override;
+    Computed finish(WorkerId worker) override;
     void cancel(WorkerId worker) override;
     Reason validate(const Message& push) override;
     void update(UpdateTask& task) override { task.run(updates_); }
@@ -53,7 +56,9 @@ class ParallelComputation final : public Computation {
         }
     };
     struct Gradient {
+        std::optional<GradientCodecs> codecs; ///< of its worker's process
         TaskPtr task;
+        ComputeJob job;
         double loss = 0;
     };
     struct Judged {
@@ -70,7 +75,7 @@ class ParallelComputation final : public Computation {
     std::vector<Batcher> batchers_;
     Evaluate evaluate_;
     const Codec& codec_;
-    std::size_t elements_;
+    const PublishCodec& publish_codec_;
     ThreadPool& updates_;
     std::vector<Gradient> gradients_; ///< by worker
     std::queue<Judged> judged_;

@@ -41,6 +41,8 @@ std::string decimals(double value, int places) {
     return std::isnan(value) ? "nan" : fmt::format("{:.{}f}", value, places);
 }
 
+} // namespace
+
 std::string bytes_text(std::uint64_t bytes) {
     if (bytes < 1024) return fmt::format("{} B", bytes);
     double value = static_cast<double>(bytes) / 1024;
@@ -49,8 +51,6 @@ std::string bytes_text(std::uint64_t bytes) {
     for (; value >= 1024 && unit + 1 < std::size(units); ++unit) value /= 1024;
     return fmt::format("{:.1f} {}", value, units[unit]);
 }
-
-} // namespace
 
 bool is_terminal(std::FILE* out) {
     return ::isatty(::fileno(out)) == 1;

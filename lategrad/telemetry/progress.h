@@ -75,6 +75,9 @@ class Progress {
 /// True where `out` is a terminal.
 bool is_terminal(std::FILE* out);
 
+/// As 12.3 MiB.
+std::string bytes_text(std::uint64_t bytes);
+
 /// What a run came to, in about eight aligned lines; `folder` is named where it is not empty.
 std::string human_summary(const Summary& summary, const std::filesystem::path& folder);
 

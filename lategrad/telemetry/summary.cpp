@@ -39,6 +39,7 @@ std::string to_json(const Summary& summary) {
     json["data"] = summary.data;
     json["transport"] = summary.transport;
     json["codec"] = summary.codec;
+    json["publish_codec"] = summary.publish_codec;
     if (const auto& load = summary.server_load) {
         json["server_receiving"] = load->receiving;
         json["server_sending"] = load->sending;
@@ -98,6 +99,7 @@ Summary parse_summary(std::string_view text) {
             .data = fields.text("data"),
             .transport = fields.text("transport"),
             .codec = fields.text("codec"),
+            .publish_codec = json.contains("publish_codec") ? fields.text("publish_codec") : "none",
             .server_load = load_of(json, fields)};
 }
 

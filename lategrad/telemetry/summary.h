@@ -53,6 +53,7 @@ struct Summary {
     std::string data;
     std::string transport;
     std::string codec;
+    std::string publish_codec;
     std::optional<ServerLoad> server_load; ///< of a simulated run
 
     friend bool operator==(const Summary&, const Summary&) = default;

@@ -3,6 +3,7 @@
 #include <xxhash.h>
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "lategrad/core/error.h"
@@ -13,7 +14,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "payloads travel as they lie in memory");
 
 constexpr std::uint32_t kMagic = 0x4447544c; // "LTGD"
-constexpr std::uint8_t kWireVersion = 1;
+constexpr std::uint8_t kWireVersion = 2;
 
 /// The header as it travels. Offsets in bytes; the checksum covers everything before it.
 struct Layout {
@@ -35,7 +36,9 @@ struct Layout {
     std::uint64_t payload_checksum;    // 72
     std::uint8_t has_payload_checksum; // 80
     std::uint8_t cancels;              // 81
-    std::uint8_t reserved[6];          // 82
+    std::uint8_t refunds;              // 82
+    std::uint8_t reserved;             // 83
+    float step_scale;                  // 84
     std::uint64_t checksum;            // 88
 };
 static_assert(sizeof(Layout) == kHeaderBytes);
@@ -69,6 +72,8 @@ Header encode_header(const Message& message, PayloadChecksum checksum) {
     layout.examples = message.examples;
     layout.payload_bytes = message.payload.bytes();
     layout.cancels = message.cancels ? 1 : 0;
+    layout.refunds = message.refunds ? 1 : 0;
+    layout.step_scale = message.step_scale;
     if (checksum == PayloadChecksum::yes) {
         layout.has_payload_checksum = 1;
         layout.payload_checksum = payload_checksum({message.payload.data(), message.payload.bytes()});
@@ -106,8 +111,8 @@ WireFault decode_header(std::span<const std::byte> bytes, DecodedHeader& out) {
         return WireFault::type;
     }
     if (layout.fate > static_cast<std::uint8_t>(Fate::lost) ||
-        layout.reason > static_cast<std::uint8_t>(Reason::run_ended) || layout.cancels > 1 ||
-        layout.has_payload_checksum > 1) {
+        layout.reason > static_cast<std::uint8_t>(Reason::run_ended) || layout.cancels > 1 || layout.refunds > 1 ||
+        layout.has_payload_checksum > 1 || !std::isfinite(layout.step_scale) || layout.step_scale < 0) {
         return WireFault::field;
     }
     if (layout.payload_bytes > kPayloadBytesMax) return WireFault::payload_too_long;
@@ -125,6 +130,8 @@ WireFault decode_header(std::span<const std::byte> bytes, DecodedHeader& out) {
     out.message.compute_seconds = layout.compute_seconds;
     out.message.examples = layout.examples;
     out.message.cancels = layout.cancels == 1;
+    out.message.refunds = layout.refunds == 1;
+    out.message.step_scale = layout.step_scale;
     out.message.payload.reset();
     out.payload_bytes = layout.payload_bytes;
     out.payload_checksum.reset();

@@ -14,10 +14,10 @@ constexpr Duration kGrace = std::chrono::seconds(30);
 
 } // namespace
 
-Worker::Worker(const WorkerOptions& options, Codec& codec, BufferPool& gradients)
+Worker::Worker(const WorkerOptions& options, const Codec& codec, WorkerBuffers& buffers)
     : options_(options),
       codec_(codec),
-      gradients_(gradients) {
+      buffers_(buffers) {
     CHECK(options.examples > 0 && options.size > 0);
 }
 
@@ -26,45 +26,67 @@ void Worker::handle(const Event& event, Time now, Effects& out) {
         said_hello_ = true;
         send({.type = MessageType::hello, .examples = options_.examples, .elements = options_.size}, out);
     }
-    if (const auto* arrived = std::get_if<MessageArrived>(&event)) on_message(arrived->message, out);
+    if (const auto* arrived = std::get_if<MessageArrived>(&event)) on_message(*arrived, out);
     else if (const auto* done = std::get_if<ComputeDone>(&event)) on_compute_done(*done, out);
     else if (std::holds_alternative<PeerLeft>(event)) stopping_ = true; // there is but one peer: the server
     if (stopping_) leave(now, out);
     else if (next_ && !computing_) start_next(now, out);
 }
 
-void Worker::on_message(const Message& message, Effects& out) {
+void Worker::on_message(const MessageArrived& arrived, Effects& out) {
+    const Message& message = arrived.message;
     if (message.type == MessageType::stop) stopping_ = true;
     if (message.type != MessageType::parameters || stopping_) return;
-    if (message.payload.bytes() != options_.size * sizeof(float)) return; // not ours to compute on
+    if (arrived.defect != Reason::none) { // no others will come before a gradient does
+        stopping_ = true;
+        return;
+    }
+    if (message.refunds && sent_) refund_ = sent_;
+    sent_.reset();
     next_ = message;
     if (computing_ && message.cancels) out.cancel_compute = true;
 }
 
 void Worker::start_next(Time now, Effects& out) {
-    Buffer grad = gradients_.try_lease(options_.size * sizeof(float));
+    Buffer grad;
+    if (codec_.in_place() || buffers_.payloads.has_room(codec_.payload_bytes_max())) {
+        grad = buffers_.gradients.try_lease(options_.size * sizeof(float));
+    }
     if (!grad) {
         out.wake_at = now + kRetry;
         return;
     }
-    computing_ = ComputeJob{
-        .step = next_->step, .version = next_->version, .params = std::move(next_->payload), .grad = std::move(grad)};
+    computing_ = next_->step;
+    version_ = next_->version;
+    step_scale_ = next_->step_scale;
+    out.start_compute = ComputeJob{.step = next_->step,
+                                   .version = next_->version,
+                                   .params = std::move(next_->payload),
+                                   .grad = std::move(grad),
+                                   .refund = std::move(refund_),
+                                   .residual_scale = residual_scale_.to(step_scale_)};
     next_.reset();
-    out.start_compute = computing_;
 }
 
 void Worker::on_compute_done(const ComputeDone& done, Effects& out) {
-    CHECK(computing_ && computing_->step == done.step);
-    const ComputeJob job = *std::exchange(computing_, std::nullopt);
+    CHECK(computing_ == done.step);
+    computing_.reset();
     if (done.failed) stopping_ = true;
-    if (stopping_ || done.cancelled || (next_ && next_->cancels)) return;
+    if (stopping_ || done.cancelled) return;
+    // With error feedback what was encoded has left the residual: it is sent even where it is no longer wanted, so that
+    // what the residual holds follows from what the server has seen (replay).
+    if (next_ && next_->cancels && !codec_.error_feedback()) return;
+    if (codec_.error_feedback() && done.payload) {
+        sent_ = done.payload;
+        residual_scale_.encoded_at(step_scale_);
+    }
     send({.type = MessageType::push,
-          .step = job.step,
-          .version = job.version,
+          .step = done.step,
+          .version = version_,
           .examples = options_.examples,
           .loss = done.loss,
           .compute_seconds = done.compute_seconds,
-          .payload = codec_.encode(job.grad)},
+          .payload = done.payload},
          out);
 }
 

@@ -48,6 +48,47 @@ TEST(Compare, PrintsATableAndKeepsTheRuns) {
     for (const json& summary : summaries) expect_accounted(summary);
 }
 
+TEST(Compare, PutsCodecsSideBySide) {
+    const TempDir dir;
+    std::vector<std::string> arguments = {"compare",
+                                          "--codecs",
+                                          "none,bf16,topk:0.1",
+                                          "--data",
+                                          write_blobs(dir).string(),
+                                          "--model",
+                                          "logistic",
+                                          "--batch-size",
+                                          "64",
+                                          "--epochs",
+                                          "5",
+                                          "--quiet",
+                                          "--out",
+                                          (dir / "table").string()};
+    const Ran table = run_program(arguments);
+    EXPECT_EQ(table.status, 0) << table.err;
+    for (const char* word : {"codec", "none", "bf16", "topk:0.1", "received", "sent", "accuracy"})
+        EXPECT_THAT(table.out, HasSubstr(word));
+    EXPECT_TRUE(std::filesystem::exists(dir / "table/topk-0.1/summary.json"));
+
+    arguments.back() = (dir / "json").string();
+    arguments.insert(arguments.end(), {"--json", "--policies", "sync,reuse"});
+    const json summaries = json::parse(run_program(arguments).out);
+    ASSERT_EQ(summaries.size(), 6u); // each codec with each policy
+    EXPECT_EQ(summaries[1]["codec"], "bf16");
+    EXPECT_EQ(summaries[4]["policy"], "reuse");
+    EXPECT_LT(summaries[1]["bytes_received"], summaries[0]["bytes_received"]);
+}
+
+TEST(Compare, SaysWhereACodecTakesTheMomentum) {
+    const TempDir dir;
+    const Ran ran = run_program({"compare", "--codecs", "none,dgc:0.1,2", "--momentum", "0.9", "--data",
+                                 write_blobs(dir).string(), "--model", "logistic", "--batch-size", "64", "--epochs",
+                                 "1", "--out", (dir / "compared").string()});
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    EXPECT_THAT(ran.err, HasSubstr("--codec dgc:0.1,2: the momentum, 0.9, is the workers'"));
+    EXPECT_TRUE(std::filesystem::exists(dir / "compared/dgc-0.1,2/summary.json"));
+}
+
 TEST(Compare, StopsEachAtTheSameTime) {
     const TempDir dir;
     const Ran ran = run_program({"compare", "--policies", "sync,reuse", "--data", write_blobs(dir).string(), "--model",

@@ -49,6 +49,20 @@ TEST(Mpi, ARunOfEightWorkersReplays) {
     EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
 }
 
+TEST(Mpi, CompressedGradientsAndParametersTravelAndReplay) {
+    const TempDir dir;
+    const Ran plain = run_program(run_to(dir, "plain", {}), mpirun(5));
+    const Ran ran = run_program(
+        run_to(dir, "run", {"--straggle", "exp:3ms", "--codec", "topk:0.05", "--publish-codec", "delta:topk:0.05"}),
+        mpirun(5));
+    ASSERT_EQ(ran.status, 0) << ran.err;
+    const json summary = json::parse(ran.out);
+    EXPECT_LT(summary["bytes_received"].get<double>(), json::parse(plain.out)["bytes_received"].get<double>() / 4);
+    EXPECT_LT(summary["bytes_sent"].get<double>(), json::parse(plain.out)["bytes_sent"].get<double>() / 1.5);
+    const Ran replayed = run_program({"replay", (dir / "run").string()});
+    EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
+}
+
 TEST(Mpi, WrongInputIsSaidOnce) {
     const TempDir dir;
     const Ran wrong_option = run_program(run_to(dir, "run", {"--policy", "hogwild"}), mpirun(3));

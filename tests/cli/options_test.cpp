@@ -52,6 +52,25 @@ TEST(Options, CertifyByTheConditionOfTheTheory) {
     }
 }
 
+TEST(Options, GiveTheMomentumToTheCodecThatHasIt) {
+    RunOptions o;
+    o.momentum = 0.9;
+    o.codec = "topk:0.1";
+    EXPECT_EQ(resolve(o).optimizer.momentum, 0.9);
+    EXPECT_EQ(resolve(o).codec_momentum, 0);
+    o.codec = "dgc:0.1";
+    EXPECT_EQ(resolve(o).optimizer.momentum, 0) << "it would count twice";
+    EXPECT_EQ(resolve(o).codec_momentum, 0.9);
+    o.nesterov = true;
+    EXPECT_THROW(resolve(o), InputError);
+}
+
+TEST(Options, PutTogetherACodecThatHasACommaInIt) {
+    EXPECT_EQ(codec_list({"none", "dgc:0.01", "2", "qsgd:4", "dgc:0.1", "bf16"}),
+              (std::vector<std::string>{"none", "dgc:0.01,2", "qsgd:4", "dgc:0.1", "bf16"}));
+    EXPECT_EQ(codec_list({"7", "none", "8"}), (std::vector<std::string>{"7", "none", "8"})) << "to be refused";
+}
+
 TEST(Options, NameFilesFromAnywhere) {
     const TempDir dir;
     dir.write("trace.csv", "worker,step,seconds\n0,0,1\n1,0,1\n2,0,1\n3,0,1\n");

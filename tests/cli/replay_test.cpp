@@ -66,5 +66,28 @@ TEST(Replay, ReproducesEveryPolicyOptimizerAndSchedule) {
     }
 }
 
+/// What an encoder left out, and what came back to it, is recorded by what arrived.
+TEST(Replay, ReproducesEveryCodecWhateverBecameOfItsGradients) {
+    const TempDir dir;
+    const std::vector<std::vector<std::string>> variants = {
+        {"--codec", "topk:0.05", "--staleness-max", "0", "--lr-schedule", "step:1,0.5"},
+        {"--codec", "signsgd+zstd", "--policy", "backup", "--wait-for", "2", "--cancel-late"},
+        {"--codec", "dgc:0.01", "--momentum", "0.9", "--policy", "kbatch", "--lr-schedule", "constant+warmup:1"},
+        {"--codec", "lowrank:2", "--policy", "async", "--staleness-max", "1"},
+        {"--codec", "randk:0.1", "--policy", "ssp:1", "--publish-codec", "delta:topk:0.1"},
+        {"--codec", "qsgd:4", "--publish-codec", "fp16"},
+        {"--codec", "bf16+lz4", "--policy", "kasync", "--publish-codec", "delta:qsgd:8"},
+        {"--codec", "terngrad", "--optimizer", "adam", "--lr", "0.01", "--publish-codec", "bf16+zstd"}};
+    for (std::size_t i = 0; i < variants.size(); ++i) {
+        const std::string name = "run-" + std::to_string(i);
+        SCOPED_TRACE(testing::PrintToString(variants[i]));
+        auto arguments = small_run(dir, name, {"--straggle", "exp:2ms"});
+        arguments.insert(arguments.end(), variants[i].begin(), variants[i].end());
+        summary_of(run_program(arguments));
+        const Ran replayed = run_program({"replay", (dir / name).string()});
+        EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
+    }
+}
+
 } // namespace
 } // namespace lategrad

@@ -168,6 +168,7 @@ TEST(Help, HasExamples) {
         EXPECT_EQ(ran.status, 0);
         EXPECT_THAT(ran.out, HasSubstr("Example")) << command;
     }
+    EXPECT_THAT(run_program({"bench", "codecs", "--help"}).out, HasSubstr("Example"));
     EXPECT_THAT(run_program({"--version"}).out, HasSubstr("lategrad "));
 }
 

@@ -50,7 +50,13 @@ TEST(WrongInput, OptionValues) {
     train({"--lr", "fast"}, "--lr: fast: expected a number");
     train({"--momentum", "1.5"}, "momentum");
     train({"--lr-schedule", "cosine", "--time-limit", "1"}, "--lr-schedule cosine: needs an end");
-    train({"--codec", "zip"}, "--codec zip");
+    train({"--codec", "zip"}, "--codec zip: expected none; or fp16, ");
+    train({"--codec", "topk:2"}, "--codec topk:2");
+    train({"--codec", "bf16+zip"}, "--codec bf16+zip");
+    train({"--codec", "dgc:0.01", "--momentum", "0.9", "--nesterov"}, "--nesterov: --codec dgc:0.01 has the momentum");
+    train({"--publish-codec", "signsgd"}, "--publish-codec signsgd");
+    train({"--publish-codec", "delta:none"}, "--publish-codec delta:none: expected none, fp16, ");
+    train({"--publish-codec", "delta:topk:"}, "--publish-codec delta:topk:: expected topk:R with R");
     train({"--straggle", "slow:9,4", "--workers", "8"}, "--straggle slow:9,4: there are only 8 workers");
     train({"--straggle", "exp:20"}, "--straggle");
     train({"--partition", "random"}, "--partition random");
@@ -81,6 +87,11 @@ TEST(WrongInput, OptionValues) {
     expect_refused({"compare", "--policies", "reuse@none"}, "--policies reuse@none");
     expect_refused({"compare", "--target-accuracy", "0.9"}, "--target-accuracy");
     expect_refused({"compare", "--updates", "9"}, "--updates");
+    expect_refused({"compare", "--codecs", "none,zip"}, "--codecs zip");
+    expect_refused({"compare", "--codecs", "none,none"}, "--codecs: none is there twice");
+    expect_refused({"compare", "--codecs", "none", "--policies", "reuse,reuse"},
+                   "--policies: reuse k=3 none is there twice");
+    expect_refused({"compare", "--codecs", "none", "--codec", "bf16"}, "--codec: --codecs is given");
     expect_refused({"compare", "--policy", "sync"}, "--policies sync,backup,reuse");
     expect_refused({"compare", "--policies", "reuse,async@4"}, "--policies async@4: async has no quorum");
 }

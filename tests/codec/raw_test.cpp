@@ -1,12 +1,12 @@
+#include "lategrad/codec/raw.h"
+
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include <limits>
 #include <vector>
 
-#include "lategrad/codec/codec.h"
-#include "lategrad/core/error.h"
-#include "lategrad/core/random.h"
+#include "tests/codec/coding.h"
 #include "tests/testing/same_bits.h"
 #include "tests/testing/simd_targets.h"
 
@@ -15,6 +15,10 @@ namespace {
 
 std::span<const std::byte> payload(const std::vector<float>& values) {
     return std::as_bytes(std::span(values));
+}
+
+RawCodec raw(std::size_t elements, std::size_t tail = 0) {
+    return RawCodec({.elements = elements, .tail = tail});
 }
 
 std::vector<float> random_floats(RandomStream& stream, std::size_t size) {
@@ -37,33 +41,21 @@ std::vector<float> slow_sum(const std::vector<std::vector<float>>& gradients, co
     return sum;
 }
 
-TEST(MakeCodec, NamesWhatThereIs) {
-    EXPECT_EQ(make_codec("none")->name(), "none");
-    try {
-        make_codec("zip");
-        FAIL();
-    } catch (const InputError& error) {
-        EXPECT_STREQ(error.what(), "--codec zip: expected none");
-    }
-}
-
 TEST(RawCodec, EncodesByHandingOn) {
     BufferPool pool(64);
     const Buffer grad = pool.lease(16);
-    EXPECT_EQ(make_codec("none")->encode(grad).data(), grad.data());
+    EXPECT_EQ(raw(4).make_encoder(WorkerId(0), pool)->encode(grad, {}).data(), grad.data());
 }
 
 TEST(RawCodec, ChecksTheLength) {
-    const auto codec = make_codec("none");
     const std::vector<float> values(10);
-    EXPECT_EQ(codec->validate(payload(values), 10), Reason::none);
-    EXPECT_EQ(codec->validate(payload(values), 9), Reason::malformed);
-    EXPECT_EQ(codec->validate(payload(values), 11), Reason::malformed);
-    EXPECT_EQ(codec->validate(payload(values).first(39), 10), Reason::malformed);
-    EXPECT_EQ(codec->validate(payload(values).first(39), 9), Reason::malformed);
-    EXPECT_EQ(codec->validate({}, 1), Reason::malformed);
-    EXPECT_EQ(codec->validate({}, 0), Reason::none);
-    EXPECT_EQ(codec->validate(payload(values), std::numeric_limits<std::size_t>::max() / 4 + 11), Reason::malformed);
+    EXPECT_EQ(raw(10).validate(payload(values)), Reason::none);
+    EXPECT_EQ(raw(8, 2).validate(payload(values)), Reason::none);
+    EXPECT_EQ(raw(9).validate(payload(values)), Reason::malformed);
+    EXPECT_EQ(raw(10, 1).validate(payload(values)), Reason::malformed);
+    EXPECT_EQ(raw(10).validate(payload(values).first(39)), Reason::malformed);
+    EXPECT_EQ(raw(9).validate(payload(values).first(39)), Reason::malformed);
+    EXPECT_EQ(raw(1).validate({}), Reason::malformed);
 }
 
 TEST(RawCodec, FindsWhatIsNotFiniteAtEveryPlace) {
@@ -71,22 +63,22 @@ TEST(RawCodec, FindsWhatIsNotFiniteAtEveryPlace) {
     const std::vector<float> bad{Limits::quiet_NaN(), -Limits::quiet_NaN(), Limits::signaling_NaN(), Limits::infinity(),
                                  -Limits::infinity()};
     on_every_simd_target([&](const char* target) {
-        const auto codec = make_codec("none");
         // Around one and several vectors, and around the four places read side by side.
         for (const std::size_t size : {1u, 3u, 4u, 16u, 17u, 67u, 16384u, 16384u + 37u}) {
+            const RawCodec codec = raw(size - size / 3, size / 3);
             std::vector<float> values(size, Limits::max());
             values[size / 2] = -Limits::max();
             values[0] = Limits::denorm_min();
-            ASSERT_EQ(codec->validate(payload(values), size), Reason::none) << target << ' ' << size;
+            ASSERT_EQ(codec.validate(payload(values)), Reason::none) << target << ' ' << size;
             const std::size_t stride = size < 100 ? 1 : 37; // coprime to every vector's length
             for (std::size_t place = 0; place < size; place += stride) {
                 const float good = values[place];
                 values[place] = bad[place % bad.size()];
-                ASSERT_EQ(codec->validate(payload(values), size), Reason::not_finite) << target << ' ' << place;
+                ASSERT_EQ(codec.validate(payload(values)), Reason::not_finite) << target << ' ' << place;
                 values[place] = good;
             }
             values[size - 1] = Limits::infinity();
-            ASSERT_EQ(codec->validate(payload(values), size), Reason::not_finite) << target << ' ' << size;
+            ASSERT_EQ(codec.validate(payload(values)), Reason::not_finite) << target << ' ' << size;
         }
     });
 }
@@ -106,7 +98,7 @@ RC_GTEST_PROP(RawCodec, SumsAsTheSlowLoopOnEveryTarget, ()) {
     const std::vector<float> expected = slow_sum(gradients, coefficients, first, size);
     on_every_simd_target([&](const char* target) {
         std::vector<float> sum(size + 1, 7);
-        make_codec("none")->weighted_sum(encoded, first, std::span(sum).first(size));
+        raw(first + size + 3).weighted_sum(encoded, first, std::span(sum).first(size));
         RC_LOG() << target << '\n';
         RC_ASSERT(sum.back() == 7);
         sum.pop_back();
@@ -121,7 +113,7 @@ TEST(RawCodec, RoundsTheProductByItself) {
     const std::vector<EncodedTerm> terms{{payload(a), 1}, {payload(b), x}};
     on_every_simd_target([&](const char* target) {
         std::vector<float> sum(1);
-        make_codec("none")->weighted_sum(terms, 0, sum);
+        raw(1).weighted_sum(terms, 0, sum);
         EXPECT_EQ(sum[0], 0) << target;
     });
 }

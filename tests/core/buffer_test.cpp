@@ -78,6 +78,27 @@ TEST(BufferPool, GivesTheSmallestThatFits) {
     EXPECT_EQ(pool.bytes_allocated(), 700u);
 }
 
+TEST(BufferPool, HoldsLittleInLittle) {
+    // A payload of ten bytes must not keep the memory of one of a thousand while it is held.
+    BufferPool pool(2000);
+    { const Buffer large = pool.lease(1000); }
+    const Buffer small = pool.lease(10);
+    EXPECT_EQ(pool.bytes_allocated(), 1010u);
+    const Buffer half = pool.lease(500);
+    EXPECT_EQ(pool.bytes_allocated(), 1010u) << "no more than twice as large";
+}
+
+TEST(BufferPool, SaysWhetherALeaseFits) {
+    BufferPool pool(1000);
+    EXPECT_TRUE(pool.has_room(1000));
+    EXPECT_FALSE(pool.has_room(1001));
+    Buffer held = pool.lease(600);
+    EXPECT_TRUE(pool.has_room(400));
+    EXPECT_FALSE(pool.has_room(401));
+    held.reset();
+    EXPECT_TRUE(pool.has_room(1000)) << "what came back makes room";
+}
+
 TEST(BufferPool, KeepsItsBoundToTheByte) {
     // Sizes that are no multiple of a page or a huge page: the pool's owner counts in the bytes it asks for.
     const std::size_t size = 2 * kMiB + 4;

@@ -136,6 +136,11 @@ TEST(Optimizer, AdamStepsByTheLearningRateFirst) {
     }
 }
 
+TEST(Optimizer, OnlyAStepOfSgdGrowsWithTheGradient) {
+    EXPECT_EQ(make_optimizer({.kind = "sgd", .momentum = 0.9}, 1)->step_scale(0.25), 0.25);
+    for (const char* kind : {"adam", "adamw"}) EXPECT_EQ(make_optimizer({.kind = kind}, 1)->step_scale(0.25), 1);
+}
+
 TEST(Optimizer, StateHasTheParametersLength) {
     const auto count = [](const OptimizerOptions& options) {
         const auto optimizer = make_optimizer(options, 10);

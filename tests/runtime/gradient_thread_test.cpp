@@ -18,7 +18,8 @@ class GradientThreadTest : public testing::Test {
         straggle_ = StraggleModel::parse(straggle, 1);
         std::vector<std::uint32_t> part(10);
         std::iota(part.begin(), part.end(), 0u);
-        thread_.emplace(WorkerId{1}, 2, Batcher(data_, part, 10, 1, WorkerId{1}), source, straggle_, mailbox_);
+        thread_.emplace(WorkerId{1}, 2, Batcher(data_, part, 10, 1, WorkerId{1}), source,
+                        GradientCodecs(*codec_, publish_codec_, WorkerId{1}, buffers_), straggle_, mailbox_);
         thread_->start({.step = Step{3}, .version = Version{2}, .params = params_, .grad = grad_});
         return *thread_;
     }
@@ -46,6 +47,9 @@ class GradientThreadTest : public testing::Test {
         return buffer;
     }();
     Buffer grad_ = pool_.lease(kBytes);
+    std::unique_ptr<Codec> codec_ = make_codec("none", {.elements = Parabola::kSize});
+    PublishCodec publish_codec_{"none", {.elements = Parabola::kSize}};
+    WorkerBuffers buffers_{*codec_, Parabola::kSize, 1};
     StraggleModel straggle_;
     std::optional<GradientThread> thread_;
 };

@@ -1,8 +1,10 @@
 /// Whole runs: a server and four workers, each with their threads, over the transport inside one process.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <memory>
 #include <numeric>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -45,6 +47,50 @@ struct RunOptions {
     std::uint64_t updates = 50;
     std::size_t broken = kWorkers;   ///< this worker cannot compute
     std::size_t vanishes = kWorkers; ///< this worker's link breaks when it gets its first parameters
+    std::string codec = "none";
+    std::size_t damages = kWorkers; ///< this worker's link flips a bit in its fourth gradient
+};
+
+/// What the worker whose link flips a bit was told of that gradient.
+struct Told {
+    Fate fate = Fate::lost;
+    Reason reason = Reason::none;
+};
+
+/// A link that flips a bit in the middle of one gradient.
+class DamagingLink final : public Transport {
+  public:
+    static constexpr Step kDamaged{3};
+
+    DamagingLink(Transport& link, Told& told) : link_(link), told_(told) {}
+
+    SendStatus try_send(Peer to, const Message& message) override {
+        if (message.type != MessageType::push || message.step != kDamaged) return link_.try_send(to, message);
+        if (!damaged_) {
+            damaged_ = pool_.lease(message.payload.bytes());
+            std::memcpy(damaged_.data(), message.payload.data(), damaged_.bytes());
+            damaged_.data()[damaged_.bytes() / 2] ^= std::byte{1};
+        }
+        Message sent = message;
+        sent.payload = damaged_;
+        return link_.try_send(to, sent);
+    }
+    std::optional<Incoming> receive(Time deadline) override {
+        auto incoming = link_.receive(deadline);
+        const auto* received = incoming ? std::get_if<Received>(&*incoming) : nullptr;
+        if (received && received->message.step == kDamaged.next()) {
+            told_ = {.fate = received->message.fate, .reason = received->message.reason};
+        }
+        return incoming;
+    }
+    void wake() override { link_.wake(); }
+    void shutdown(Time deadline) override { link_.shutdown(deadline); }
+
+  private:
+    Transport& link_;
+    Told& told_;
+    BufferPool pool_{1 << 20};
+    Buffer damaged_;
 };
 
 struct Finished {
@@ -53,19 +99,22 @@ struct Finished {
     Outcome outcome;
     std::uint64_t version;
     std::vector<RunEvent> events;
+    Told told;
 };
 
 void work(WorkerId id, const RunOptions& options, Transport& transport, const Clock& clock) {
     Mailbox mailbox(transport);
-    const auto codec = make_codec("none");
-    BufferPool gradients(Worker::gradient_buffers(1) * kBytes);
-    Worker node({.worker = id, .examples = kBatches[id.value()], .size = Parabola::kSize}, *codec, gradients);
+    const auto codec = make_codec(options.codec, {.elements = Parabola::kSize});
+    const PublishCodec publish_codec("none", {.elements = Parabola::kSize});
+    WorkerBuffers buffers(*codec, Parabola::kSize, 1);
+    Worker node({.worker = id, .examples = kBatches[id.value()], .size = Parabola::kSize}, *codec, buffers);
     Parabola parabola;
     BrokenSource broken;
     GradientSource& source =
         id.value() == options.broken ? static_cast<GradientSource&>(broken) : static_cast<GradientSource&>(parabola);
     const StraggleModel straggle = StraggleModel::parse(options.straggle, kSeed);
-    GradientThread thread(id, kWorkers, batcher(id), source, straggle, mailbox);
+    GradientThread thread(id, kWorkers, batcher(id), source, GradientCodecs(*codec, publish_codec, id, buffers),
+                          straggle, mailbox);
     NodeLoop(node, transport, clock, mailbox,
              {.start_compute = [&](const ComputeJob& job) { thread.start(job); },
               .cancel_compute = [&] { thread.cancel(); }})
@@ -82,14 +131,21 @@ void vanish(WorkerId id, Transport& transport) {
 
 Finished run(const RunOptions& options) {
     SteadyClock clock;
+    Finished finished;
     InProcessHub hub(kWorkers, clock);
     const auto transport = hub.endpoint(kServerPeer);
 
     std::vector<std::jthread> workers;
     for (std::uint32_t i = 0; i < kWorkers; ++i) {
         workers.emplace_back([&, id = WorkerId{i}, mine = hub.endpoint(Peer{i + 1})] {
-            if (id.value() == options.vanishes) vanish(id, *mine);
-            else work(id, options, *mine, clock);
+            if (id.value() == options.vanishes) {
+                vanish(id, *mine);
+            } else if (id.value() == options.damages) {
+                DamagingLink link(*mine, finished.told);
+                work(id, options, link, clock);
+            } else {
+                work(id, options, *mine, clock);
+            }
             mine->shutdown(kNever);
         });
     }
@@ -98,7 +154,7 @@ Finished run(const RunOptions& options) {
     policy.parse_kind(options.policy);
     policy.wait_for = options.wait_for;
     policy.cancel_late = options.cancel_late;
-    const auto codec = make_codec("none");
+    const auto codec = make_codec(options.codec, {.elements = Parabola::kSize});
     const auto optimizer = make_optimizer({}, Parabola::kSize);
     // On the way to each worker, waiting for the way to be free, waiting in it and computed on; the current and the
     // next.
@@ -118,16 +174,16 @@ Finished run(const RunOptions& options) {
         task->run(pool);
         mailbox.post(UpdateDone{});
     });
-    Finished finished;
     NodeLoop(server, *transport, clock, mailbox,
              {.start_update = [&](UpdateTask& task) { updates.start(&task); },
               .tell = [&](const RunEvent& event) { finished.events.push_back(event); },
               .validate =
                   [&](const Message& message) {
-                      return codec->validate({message.payload.data(), message.payload.bytes()}, Parabola::kSize);
+                      return codec->validate({message.payload.data(), message.payload.bytes()});
                   }})
         .run();
     transport->shutdown(kNever);
+    workers.clear(); // joins them
 
     const auto parameters = server.parameters().floats();
     finished.parameters.assign(parameters.begin(), parameters.end());
@@ -210,6 +266,28 @@ TEST(Threads, GoOnWithoutAWorkerThatCannotCompute) {
     EXPECT_EQ(finished.version, 50u);
     EXPECT_TRUE(finished.totals.adds_up());
     EXPECT_GE(finished.totals.lost, 1u);
+}
+
+class ThreadsCodecs : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(All, ThreadsCodecs,
+                         testing::Values("bf16+lz4", "topk:0.7", "randk:0.7+zstd", "qsgd:4", "signsgd", "lowrank:1"));
+
+TEST_P(ThreadsCodecs, DropAGradientThatArrivesDamagedAndGoOn) {
+    const Finished finished = run({.policy = "sync", .codec = GetParam(), .damages = 1});
+    EXPECT_EQ(finished.outcome, Outcome::updates);
+    EXPECT_EQ(finished.version, 50u);
+    EXPECT_TRUE(finished.totals.adds_up());
+    std::vector<ArriveEvent> dropped;
+    for (const RunEvent& event : finished.events) {
+        const auto* arrived = std::get_if<ArriveEvent>(&event.body);
+        if (arrived && arrived->fate == Fate::drop) dropped.push_back(*arrived);
+    }
+    ASSERT_EQ(dropped.size(), 1u);
+    EXPECT_EQ(dropped[0].worker, WorkerId{1});
+    EXPECT_EQ(dropped[0].step, DamagingLink::kDamaged);
+    EXPECT_EQ(dropped[0].reason, Reason::malformed);
+    EXPECT_EQ(finished.told.fate, Fate::drop);
+    EXPECT_EQ(finished.told.reason, Reason::malformed);
 }
 
 TEST(Threads, GoOnWithoutAWorkerWhoseLinkBroke) {

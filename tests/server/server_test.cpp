@@ -283,7 +283,7 @@ class LoneServer : public testing::Test {
     }
     std::uint64_t strays() const { return server_->totals().stray; }
 
-    std::unique_ptr<Codec> codec_ = make_codec("none");
+    std::unique_ptr<Codec> codec_ = make_codec("none", {.elements = 2});
     std::unique_ptr<Optimizer> optimizer_ = make_optimizer({}, 2);
     BufferPool versions_{1024};
     BufferPool payloads_{1024};

@@ -93,7 +93,7 @@ RC_GTEST_PROP(FusedUpdate, IsTheSlowLoopOnEveryTargetAndAnyNumberOfThreads, ()) 
     const auto givers = *rc::gen::container<std::vector<bool>>(count, rc::gen::arbitrary<bool>());
 
     const OptimizerOptions options{.kind = "sgd", .momentum = 0.9};
-    const auto codec = make_codec("none");
+    const auto codec = make_codec("none", {.elements = trainable, .tail = tail});
     ThreadPool threads_pool(threads);
     on_every_simd_target([&](const char* target) {
         RC_LOG() << target << ", " << trainable << " + " << tail << ", " << count << " terms\n";
@@ -124,11 +124,52 @@ RC_GTEST_PROP(FusedUpdate, IsTheSlowLoopOnEveryTargetAndAnyNumberOfThreads, ()) 
     });
 }
 
+/// Encoded payloads are decoded chunk by chunk: the same as decoding each of them whole.
+TEST(FusedUpdate, DecodesWhatItSumsOnAnyNumberOfThreads) {
+    constexpr std::size_t kTrainable = 70'000, kTail = 7;
+    const CodecSetup setup{.elements = kTrainable, .tail = kTail, .tensors = {{350, 200}}};
+    for (const char* spec : {"fp16", "bf16+zstd", "lz4", "topk:0.01", "topk:0.01+zstd", "dgc:0.01", "randk:0.05",
+                             "qsgd:4", "terngrad", "signsgd", "lowrank:2"}) {
+        const auto codec = make_codec(spec, setup);
+        BufferPool pool(kPoolBytes);
+        RandomStream stream(1, Purpose::test);
+        std::vector<UpdateTerm> terms;
+        std::vector<EncodedTerm> encoded;
+        for (std::uint32_t i = 0; i < 6; ++i) {
+            const auto encoder = codec->make_encoder(WorkerId{i}, pool);
+            const Buffer gradient = buffer_of(pool, random_floats(stream, kTrainable + kTail));
+            terms.push_back({encoder->encode(gradient, {.step = Step{i}}), 0.1F * static_cast<float>(i + 1), i == 2});
+        }
+        for (const UpdateTerm& term : terms)
+            encoded.push_back({{term.payload.data(), term.payload.bytes()}, term.coefficient});
+        const Floats params = random_floats(stream, kTrainable + kTail);
+        Floats expected = params;
+        Floats sum(codec->chunk());
+        for (std::size_t first = 0; first < kTrainable; first += sum.size()) {
+            const std::size_t size = std::min(sum.size(), kTrainable - first);
+            codec->weighted_sum(encoded, first, std::span(sum).first(size));
+            for (std::size_t i = 0; i < size; ++i) expected[first + i] = expected[first + i] - sum[i] * 0.5F;
+        }
+        std::ranges::copy(codec->tail(encoded[2].payload), expected.begin() + kTrainable);
+        for (const std::size_t threads : {1, 3}) {
+            ThreadPool threads_pool(threads);
+            const auto optimizer = make_optimizer({.kind = "sgd"}, kTrainable);
+            FusedUpdate update(*codec, *optimizer, kTrainable, kTrainable + kTail);
+            update.in = buffer_of(pool, params);
+            update.out = buffer_of(pool, Floats(params.size()));
+            update.learning_rate = 0.5;
+            update.terms = terms;
+            update.run(threads_pool);
+            EXPECT_TRUE(same_bits(std::as_const(update.out).floats(), expected)) << spec << ", " << threads;
+        }
+    }
+}
+
 /// What plain SGD at learning rate 1 makes of one parameter and the buffers behind it.
 Floats updated(const Floats& params, const std::vector<SlowTerm>& terms) {
     BufferPool pool(kPoolBytes);
     ThreadPool threads(1);
-    const auto codec = make_codec("none");
+    const auto codec = make_codec("none", {.elements = 1, .tail = params.size() - 1});
     const auto optimizer = make_optimizer({.kind = "sgd"}, 1);
     FusedUpdate update(*codec, *optimizer, 1, params.size());
     update.in = buffer_of(pool, params);
@@ -155,29 +196,38 @@ TEST(FusedUpdate, LeavesABufferThatNobodyChangesAsItIs) {
     }
 }
 
+/// Every codec but blosc, whose library allocates for each chunk.
 TEST(FusedUpdate, AllocatesNothingInTheSteadyState) {
     constexpr std::size_t kTrainable = 100'000, kSize = kTrainable + 10;
-    BufferPool pool(kPoolBytes);
-    ThreadPool threads(3);
-    const auto codec = make_codec("none");
-    for (const char* kind : {"sgd", "adam"}) {
-        const auto optimizer = make_optimizer({.kind = kind}, kTrainable);
-        FusedUpdate update(*codec, *optimizer, kTrainable, kSize);
-        const Buffer gradient = buffer_of(pool, Floats(kSize, 0.5f));
-        update.in = buffer_of(pool, Floats(kSize));
-        update.learning_rate = 0.1;
-        long before = 0;
-        for (int round = 0; round < 10; ++round) {
-            if (round == 2) before = allocations; // the first rounds lease both versions and grow the lists of terms
-            update.terms.clear();
-            for (int t = 0; t < 6; ++t) update.terms.push_back({gradient, 0.1f, true});
-            update.out = pool.lease(kSize * sizeof(float));
-            update.run(threads);
-            update.in = update.out;
-            update.out.reset();
+    const CodecSetup setup{.elements = kTrainable, .tail = kSize - kTrainable, .tensors = {{400, 250}}};
+    for (const std::string spec :
+         {"none", "fp16", "bf16", "bf16+lz4", "bf16+zstd", "lz4", "zstd", "topk:0.01", "topk:0.01+zstd", "dgc:0.01",
+          "randk:0.05", "qsgd:4", "qsgd:8+zstd", "terngrad", "signsgd", "lowrank:2"}) {
+        const auto codec = make_codec(spec, setup);
+        // Decoders keep each thread's room for a chunk, and which thread takes part in a round is left to chance.
+        ThreadPool threads(spec == "none" ? 3 : 1);
+        BufferPool pool(kPoolBytes);
+        RandomStream stream(1, Purpose::test);
+        const Buffer gradient = codec->make_encoder(WorkerId{0}, pool)
+                                    ->encode(buffer_of(pool, random_floats(stream, kSize)), {.step = Step{0}});
+        for (const char* kind : {"sgd", "adam"}) {
+            const auto optimizer = make_optimizer({.kind = kind}, kTrainable);
+            FusedUpdate update(*codec, *optimizer, kTrainable, kSize);
+            update.in = buffer_of(pool, Floats(kSize));
+            update.learning_rate = 0.1;
+            long before = 0;
+            for (int round = 0; round < 10; ++round) {
+                if (round == 2) before = allocations; // the first rounds lease both versions and grow the lists
+                update.terms.clear();
+                for (int t = 0; t < 6; ++t) update.terms.push_back({gradient, 0.1f, true});
+                update.out = pool.lease(kSize * sizeof(float));
+                update.run(threads);
+                update.in = update.out;
+                update.out.reset();
+            }
+            EXPECT_EQ(allocations - before, 0) << spec << ", " << kind;
+            EXPECT_GT(before, 0);
         }
-        EXPECT_EQ(allocations - before, 0) << kind;
-        EXPECT_GT(before, 0);
     }
 }
 

@@ -47,7 +47,8 @@ struct Trained {
 Trained train(std::size_t threads, const char* policy, bool cancel_late = false, double fails_below = -1) {
     constexpr std::size_t kWorkers = 5;
     const auto data = std::make_shared<NumberedData>(100);
-    const auto codec = make_codec("none");
+    const auto codec = make_codec("none", {.elements = kSize});
+    const PublishCodec publish_codec("none", {.elements = kSize});
     const auto optimizer = make_optimizer({}, kSize);
     std::vector<std::unique_ptr<GradientSource>> sources;
     for (std::size_t i = 0; i < threads; ++i) sources.push_back(std::make_unique<Parabola>(fails_below));
@@ -63,7 +64,7 @@ Trained train(std::size_t threads, const char* policy, bool cancel_late = false,
         [](const Snapshot& snapshot) {
             return Evaluation{.version = snapshot.version, .at = snapshot.at, .loss = snapshot.params.floats()[0]};
         },
-        *codec, kSize, pool);
+        *codec, publish_codec, pool);
     BufferPool versions(std::size_t{1} << 20);
     Buffer initial = versions.lease(kSize * sizeof(float));
     std::ranges::fill(initial.floats(), 100.0F);

@@ -15,7 +15,8 @@ namespace lategrad {
 class TimingRun {
   public:
     explicit TimingRun(ClusterOptions options)
-        : initial_(versions_.lease(options.server.size * sizeof(float))),
+        : codec_(make_codec("none", {.elements = options.server.size})),
+          initial_(versions_.lease(options.server.size * sizeof(float))),
           cluster_(std::move(options), *codec_, *optimizer_, std::move(initial_), versions_, nullptr,
                    [this](const RunEvent& event) {
                        if (keep) events.push_back(event);
@@ -53,7 +54,7 @@ class TimingRun {
 
   private:
     BufferPool versions_{std::numeric_limits<std::size_t>::max() / 2, BufferPool::Memory::nominal};
-    std::unique_ptr<Codec> codec_ = make_codec("none");
+    std::unique_ptr<Codec> codec_;
     std::unique_ptr<Optimizer> optimizer_ = make_optimizer({}, 1);
     Buffer initial_;
     Cluster cluster_;

@@ -1,6 +1,7 @@
 #include "tests/support/virtual_cluster.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "lategrad/core/error.h"
@@ -19,34 +20,46 @@ std::size_t versions_max(std::size_t workers) {
 /// Computes everything at once, by the test's functions.
 class VirtualCluster::Functions final : public Computation {
   public:
-    Functions(const VirtualClusterOptions& options, const Codec& codec)
+    Functions(const VirtualClusterOptions& options, const Codec& codec, const PublishCodec& publish_codec)
         : gradient_(options.gradient),
           evaluate_(options.evaluate),
+          begins_life_(options.begins_life),
+          encoded_(options.encoded),
           codec_(codec),
-          floats_(options.initial.size()),
+          publish_codec_(publish_codec),
           jobs_(options.examples.size()) {}
+
+    void begin_life(WorkerId worker, WorkerBuffers& buffers) override {
+        jobs_[worker.value()].codecs.emplace(codec_, publish_codec_, worker, buffers);
+        if (begins_life_) begins_life_(worker);
+    }
 
     void start(WorkerId worker, const ComputeJob& job, Time) override {
         Job& started = jobs_[worker.value()];
         started.job = job;
-        const std::span<const float> params = std::as_const(job.params).floats();
+        started.decoded = started.codecs->decode(job);
+        const std::span<const float> params = std::as_const(started.decoded).floats();
         started.params.assign(params.begin(), params.end());
         started.loss = gradient_(worker, job.step, params, started.job.grad.floats());
     }
 
-    double finish(WorkerId worker) override {
-        Job& job = jobs_[worker.value()];
-        // Nobody may write a version that is being computed on.
-        CHECK(std::ranges::equal(job.params, std::as_const(job.job.params).floats(),
-                                 [](float a, float b) { return a == b || (a != a && b != b); }));
-        job.job = {};
-        return job.loss;
+    Computed finish(WorkerId worker) override {
+        Job& job = take(worker);
+        const auto floats = std::as_const(job.job.grad).floats();
+        const std::vector<float> grad(floats.begin(), floats.end());
+        Buffer payload = job.codecs->encode(job.job);
+        if (encoded_) encoded_(worker, job.job.step, grad, payload, job.codecs->encoder().residual());
+        return {.loss = job.loss, .payload = std::move(payload)};
     }
 
-    void cancel(WorkerId worker) override { finish(worker); }
+    void cancel(WorkerId worker) override { take(worker).job = {}; }
+
+    std::span<const float> residual(WorkerId worker) const {
+        return jobs_[worker.value()].codecs->encoder().residual();
+    }
 
     Reason validate(const Message& push) override {
-        return codec_.validate({push.payload.data(), push.payload.bytes()}, floats_);
+        return codec_.validate({push.payload.data(), push.payload.bytes()});
     }
 
     void update(UpdateTask& task) override { task.run(pool_); }
@@ -61,23 +74,45 @@ class VirtualCluster::Functions final : public Computation {
   private:
     struct Job {
         ComputeJob job;
+        Buffer decoded;
         std::vector<float> params; ///< as they were at the start
         double loss = 0;
+        std::optional<GradientCodecs> codecs;
     };
+
+    Job& take(WorkerId worker) {
+        Job& job = jobs_[worker.value()];
+        // Nobody may write a version that is being computed on.
+        CHECK(std::ranges::equal(job.params, std::as_const(job.decoded).floats(),
+                                 [](float a, float b) { return a == b || (a != a && b != b); }));
+        job.job.params.reset();
+        job.decoded.reset();
+        return job;
+    }
+
     VirtualClusterOptions::Gradient gradient_;
     std::function<void(const Snapshot&)> evaluate_;
+    std::function<void(WorkerId)> begins_life_;
+    decltype(VirtualClusterOptions::encoded) encoded_;
     const Codec& codec_;
-    std::size_t floats_;
+    const PublishCodec& publish_codec_;
     std::vector<Job> jobs_; ///< by worker
     ThreadPool pool_{1};
 };
 
 VirtualCluster::VirtualCluster(VirtualClusterOptions options)
     : floats_(options.initial.size()),
-      codec_(make_codec("none")),
+      setup_{.elements = floats_,
+             .tensors = options.tensors,
+             .workers = options.examples.size(),
+             .momentum = options.codec_momentum},
+      codec_(make_codec(options.codec, setup_)),
+      publish_codec_(options.publish_codec, setup_),
       optimizer_(make_optimizer(options.optimizer, floats_)),
       versions_(versions_max(options.examples.size()) * floats_ * sizeof(float)),
-      computation_(std::make_unique<Functions>(options, *codec_)) {
+      published_(std::numeric_limits<std::size_t>::max() / 2),
+      computation_(std::make_unique<Functions>(options, *codec_, publish_codec_)) {
+    if (!publish_codec_.in_place()) publisher_.emplace(publish_codec_, published_, published_);
     Buffer initial = versions_.lease(floats_ * sizeof(float));
     std::ranges::copy(options.initial, initial.floats().begin());
     ClusterOptions cluster{.server = options.server,
@@ -85,6 +120,7 @@ VirtualCluster::VirtualCluster(VirtualClusterOptions options)
                            .examples = options.examples,
                            .compute_time = options.duration,
                            .update_time = options.update_duration,
+                           .publisher = publisher_ ? &*publisher_ : nullptr,
                            .copies = options.copies};
     cluster.server.trainable = floats_;
     cluster.server.size = floats_;
@@ -102,8 +138,12 @@ std::vector<float> VirtualCluster::parameters() const {
     return {floats.begin(), floats.end()};
 }
 
+std::span<const float> VirtualCluster::residual(WorkerId worker) const {
+    return computation_->residual(worker);
+}
+
 std::size_t VirtualCluster::gradient_buffers(WorkerId worker) const {
-    return cluster_->gradients(worker).bytes_allocated() / (floats_ * sizeof(float));
+    return cluster_->buffers(worker).gradients.bytes_allocated() / (floats_ * sizeof(float));
 }
 
 std::size_t VirtualCluster::version_buffers() const {

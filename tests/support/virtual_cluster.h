@@ -6,9 +6,11 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "lategrad/codec/codec.h"
+#include "lategrad/codec/publish.h"
 #include "lategrad/core/buffer.h"
 #include "lategrad/core/thread_pool.h"
 #include "lategrad/node/node.h"
@@ -25,8 +27,12 @@ struct VirtualClusterOptions {
     ServerOptions server;
     PolicyOptions policy;
     OptimizerOptions optimizer;
+    std::string codec = "none";
+    std::string publish_codec = "none";
     std::vector<std::uint32_t> examples = {1}; ///< the batch size of each worker
     std::vector<float> initial = {1};          ///< version 0
+    std::vector<MatrixShape> tensors;          ///< of these
+    double codec_momentum = 0;
 
     /// Writes the gradient at `params` to `grad` and returns the loss.
     using Gradient = std::function<double(WorkerId, Step, std::span<const float> params, std::span<float> grad)>;
@@ -39,6 +45,11 @@ struct VirtualClusterOptions {
     /// How often a worker's push arrives; more than once is a duplicate.
     std::function<std::size_t(const Message&)> copies;
     std::function<void(const Snapshot&)> evaluate;
+    /// A process of a worker begins; it has encoded a gradient, or could not (no payload).
+    std::function<void(WorkerId)> begins_life;
+    std::function<void(WorkerId, Step, std::span<const float> grad, const Buffer& payload,
+                       std::span<const float> residual)>
+        encoded;
     bool keep_events = true;
 };
 
@@ -59,6 +70,8 @@ class VirtualCluster {
     /// The parameters of the current version. REQUIRES: no update under way.
     std::vector<float> parameters() const;
     const std::vector<RunEvent>& events() const { return events_; }
+    /// What the worker's process has left out so far (error feedback); empty without.
+    std::span<const float> residual(WorkerId worker) const;
     /// The most gradient buffers this worker ever had in use at once.
     std::size_t gradient_buffers(WorkerId worker) const;
     /// The most versions that ever existed at once.
@@ -77,10 +90,14 @@ class VirtualCluster {
   private:
     class Functions;
     std::size_t floats_;
+    CodecSetup setup_;
     std::unique_ptr<Codec> codec_;
+    PublishCodec publish_codec_;
     std::unique_ptr<Optimizer> optimizer_;
     BufferPool versions_;
-    std::unique_ptr<Computation> computation_;
+    BufferPool published_;
+    std::optional<Publisher> publisher_;
+    std::unique_ptr<Functions> computation_;
     std::vector<RunEvent> events_;
     std::unique_ptr<Cluster> cluster_;
 };

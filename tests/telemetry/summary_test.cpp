@@ -15,7 +15,8 @@ Summary summary_of(const std::vector<RunEvent>& events) {
                             .model = "lenet",
                             .data = "fashion-mnist",
                             .transport = "in_process",
-                            .codec = "raw"});
+                            .codec = "topk:0.01",
+                            .publish_codec = "fp16"});
     for (const RunEvent& event : events) builder.tell(event);
     return builder.summary();
 }
@@ -103,7 +104,8 @@ TEST(Summary, json_by_example) {
   "model": "lenet",
   "data": "fashion-mnist",
   "transport": "in_process",
-  "codec": "raw"
+  "codec": "topk:0.01",
+  "publish_codec": "fp16"
 })");
     EXPECT_EQ(parse_summary(json), summary);
 }

@@ -62,6 +62,8 @@ Message any_message() {
     message.loss = any<double>();
     message.compute_seconds = any<float>(); // travels as a float
     message.cancels = any<bool>();
+    message.refunds = any<bool>();
+    message.step_scale = std::abs(any<float>());
     message.fate = *rc::gen::element(Fate::apply, Fate::hold, Fate::drop, Fate::lost);
     message.reason = static_cast<Reason>(*rc::gen::inRange(0, static_cast<int>(Reason::run_ended) + 1));
     message.payload = payload_of(any<std::vector<std::uint8_t>>());
@@ -82,6 +84,8 @@ Header full_header() {
     message.loss = 0.25;
     message.compute_seconds = 0.5;
     message.cancels = true;
+    message.refunds = true;
+    message.step_scale = 1;
     message.fate = Fate::drop;
     message.reason = Reason::too_stale;
     const std::uint8_t bytes[] = {1, 2, 3};
@@ -105,6 +109,8 @@ RC_GTEST_PROP(Header, ReadsBackAsWritten, ()) {
     RC_ASSERT(out.message.loss == message.loss);
     RC_ASSERT(out.message.compute_seconds == message.compute_seconds);
     RC_ASSERT(out.message.cancels == message.cancels);
+    RC_ASSERT(out.message.refunds == message.refunds);
+    RC_ASSERT(out.message.step_scale == message.step_scale);
     RC_ASSERT(out.message.fate == message.fate);
     RC_ASSERT(out.message.reason == message.reason);
     RC_ASSERT(!out.message.payload);
@@ -167,7 +173,7 @@ struct Forged {
 
 TEST(Header, FieldsOutOfRangeAreRefusedThoughTheChecksumIsRight) {
     const Forged forgeries[] = {
-        {"wire version", 4, 2, WireFault::wire_version},
+        {"wire version", 4, 1, WireFault::wire_version},
         {"type 0", 5, 0, WireFault::type},
         {"type after goodbye", 5, 6, WireFault::type},
         {"fate after lost", 6, 4, WireFault::field},
@@ -175,6 +181,9 @@ TEST(Header, FieldsOutOfRangeAreRefusedThoughTheChecksumIsRight) {
         {"payload of 2^56 bytes", 71, 1, WireFault::payload_too_long},
         {"payload checksum neither there nor not", 80, 2, WireFault::field},
         {"cancels neither true nor false", 81, 2, WireFault::field},
+        {"refunds neither true nor false", 82, 2, WireFault::field},
+        {"a negative learning rate", 87, 0xbf, WireFault::field},
+        {"an infinite learning rate", 87, 0x7f, WireFault::field},
     };
     for (const Forged& forged : forgeries) {
         Header header = full_header();

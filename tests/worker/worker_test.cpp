@@ -11,6 +11,8 @@ constexpr std::size_t kSize = 3;
 
 class WorkerTest : public testing::Test {
   protected:
+    explicit WorkerTest(const char* codec = "none") : codec_(make_codec(codec, {.elements = kSize})) {}
+
     Buffer parameters(float value, std::size_t size = kSize) {
         Buffer buffer = versions_.lease(size * sizeof(float));
         std::ranges::fill(buffer.floats(), value);
@@ -20,7 +22,12 @@ class WorkerTest : public testing::Test {
     const Effects& handle(const Event& event) {
         out_.clear();
         worker_.handle(event, Time{}, out_);
+        if (out_.start_compute) grad_ = out_.start_compute->grad;
         return out_;
+    }
+    /// The gradient asked for has been computed, and is its own payload.
+    const Effects& computed(std::uint64_t step) {
+        return handle(ComputeDone{.step = Step{step}, .payload = std::exchange(grad_, {})});
     }
     const Effects& receive(Message message) {
         return handle(MessageArrived{.peer = kServerPeer, .message = std::move(message)});
@@ -42,10 +49,11 @@ class WorkerTest : public testing::Test {
     }
 
     BufferPool versions_{1024};
-    BufferPool gradients_{Worker::gradient_buffers(1) * kSize * sizeof(float)};
-    std::unique_ptr<Codec> codec_ = make_codec("none");
-    Worker worker_{{.worker = WorkerId{2}, .examples = 7, .run = 99, .size = kSize}, *codec_, gradients_};
+    std::unique_ptr<Codec> codec_;
+    WorkerBuffers buffers_{*codec_, kSize, 1};
+    Worker worker_{{.worker = WorkerId{2}, .examples = 7, .run = 99, .size = kSize}, *codec_, buffers_};
     Effects out_;
+    Buffer grad_;
 };
 
 TEST_F(WorkerTest, SaysHelloFirstAndOnce) {
@@ -71,7 +79,8 @@ TEST_F(WorkerTest, PushesTheGradientUnderTheStepAndVersionItWasAskedFor) {
     ASSERT_EQ(job.grad.floats().size(), kSize);
     std::ranges::fill(job.grad.floats(), 0.5f);
 
-    const Effects& done = handle(ComputeDone{.step = Step{4}, .loss = 2.5, .compute_seconds = 0.125});
+    const Effects& done =
+        handle(ComputeDone{.step = Step{4}, .payload = job.grad, .loss = 2.5, .compute_seconds = 0.125});
     ASSERT_TRUE(only_says(done, MessageType::push));
     const Message& push = done.sends[0].message;
     EXPECT_EQ(push.worker, WorkerId{2});
@@ -89,7 +98,7 @@ TEST_F(WorkerTest, LetsGoOfTheParametersItHasComputedOn) {
     handle(Timer{});
     Buffer held = parameters(1);
     receive({.type = MessageType::parameters, .payload = held});
-    handle(ComputeDone{});
+    computed(0);
     out_.clear();
     EXPECT_TRUE(held.unique());
 }
@@ -107,14 +116,14 @@ TEST_F(WorkerTest, GivesUpTheOldGradientForNewerParameters) {
     ASSERT_TRUE(next.start_compute);
     EXPECT_EQ(next.start_compute->step, Step{1});
     EXPECT_EQ(next.start_compute->version, Version{3});
-    ASSERT_TRUE(only_says(handle(ComputeDone{.step = Step{1}}), MessageType::push));
+    ASSERT_TRUE(only_says(computed(1), MessageType::push));
 }
 
 TEST_F(WorkerTest, FinishesItsGradientFirstUnlessToldToGiveItUp) {
     handle(Timer{});
     receive_parameters(0, 0);
     EXPECT_TRUE(silent(receive_parameters(1, 3, false)));
-    const Effects& next = handle(ComputeDone{.step = Step{0}});
+    const Effects& next = computed(0);
     ASSERT_TRUE(only_says(next, MessageType::push));
     EXPECT_EQ(next.sends[0].message.step, Step{0});
     ASSERT_TRUE(next.start_compute);
@@ -125,7 +134,7 @@ TEST_F(WorkerTest, DoesNotPushAGivenUpGradientThatWasFinishedAllTheSame) {
     handle(Timer{});
     receive_parameters(0, 0);
     receive_parameters(1, 3, true);
-    const Effects& next = handle(ComputeDone{.step = Step{0}});
+    const Effects& next = computed(0);
     EXPECT_TRUE(next.sends.empty());
     ASSERT_TRUE(next.start_compute);
     EXPECT_EQ(next.start_compute->step, Step{1});
@@ -187,13 +196,14 @@ TEST_F(WorkerTest, LeavesWhenItsGradientCannotBeComputed) {
     EXPECT_TRUE(out.done);
 }
 
-TEST_F(WorkerTest, IgnoresParametersOfAnotherSize) {
+TEST_F(WorkerTest, LeavesWhereItsParametersMustNotBeUsed) {
+    // The server sends no others before it has a gradient: whoever waits for this worker would wait for ever.
     handle(Timer{});
-    for (const std::size_t size : {kSize - 1, kSize + 1}) {
-        EXPECT_TRUE(silent(receive({.type = MessageType::parameters, .payload = parameters(1, size)})));
-    }
-    EXPECT_TRUE(silent(receive({.type = MessageType::parameters})));
-    EXPECT_TRUE(receive_parameters(0, 0).start_compute);
+    const Message message{.type = MessageType::parameters, .payload = parameters(1)};
+    const Effects& out = handle(MessageArrived{.peer = kServerPeer, .message = message, .defect = Reason::malformed});
+    EXPECT_FALSE(out.start_compute);
+    EXPECT_TRUE(only_says(out, MessageType::goodbye));
+    EXPECT_TRUE(out.done);
 }
 
 TEST_F(WorkerTest, IgnoresWhatOnlyWorkersSay) {
@@ -209,17 +219,17 @@ TEST_F(WorkerTest, ReusesItsGradientBuffersStepAfterStep) {
     Buffer held;
     for (std::uint64_t step = 0; step < 20; ++step) {
         receive_parameters(step, step);
-        held = handle(ComputeDone{.step = Step{step}}).sends.at(0).message.payload;
+        held = computed(step).sends.at(0).message.payload;
     }
-    EXPECT_EQ(gradients_.bytes_allocated(), 2 * kSize * sizeof(float));
+    EXPECT_EQ(buffers_.gradients.bytes_allocated(), 2 * kSize * sizeof(float));
 }
 
 TEST_F(WorkerTest, WaitsForABufferWhenAllItsGradientsAreStillOnTheirWay) {
     handle(Timer{});
     std::vector<Buffer> on_the_way;
-    for (std::uint64_t step = 0; step < Worker::gradient_buffers(1); ++step) {
+    for (std::uint64_t step = 0; step < 3; ++step) { // one computed, one held, one on its way
         receive_parameters(step, step, true);
-        on_the_way.push_back(handle(ComputeDone{.step = Step{step}}).sends.at(0).message.payload);
+        on_the_way.push_back(computed(step).sends.at(0).message.payload);
     }
     out_.clear();
     const Effects& waits = receive_parameters(3, 3, true);
@@ -233,6 +243,79 @@ TEST_F(WorkerTest, WaitsForABufferWhenAllItsGradientsAreStillOnTheirWay) {
     ASSERT_TRUE(goes_on.start_compute);
     EXPECT_EQ(goes_on.start_compute->step, Step{4});
     EXPECT_EQ(goes_on.wake_at, kNever);
+}
+
+class EncodingWorkerTest : public WorkerTest {
+  protected:
+    EncodingWorkerTest() : WorkerTest("topk:0.4") {}
+
+    /// The job that these parameters start.
+    ComputeJob job_for(std::uint64_t step, float step_scale, bool refunds = false) {
+        const Effects& out = receive({.type = MessageType::parameters,
+                                      .step = Step{step},
+                                      .refunds = refunds,
+                                      .step_scale = step_scale,
+                                      .payload = parameters(1)});
+        EXPECT_TRUE(out.start_compute);
+        return out.start_compute.value_or(ComputeJob{});
+    }
+    /// It has been encoded to this many bytes; 0: not finite.
+    Buffer push(std::uint64_t step, std::size_t bytes = 20) {
+        grad_.reset();
+        Buffer payload = bytes > 0 ? buffers_.payloads.lease(bytes) : Buffer();
+        const Effects& out = handle(ComputeDone{.step = Step{step}, .payload = std::move(payload)});
+        EXPECT_TRUE(only_says(out, MessageType::push));
+        return out.sends.at(0).message.payload;
+    }
+};
+
+TEST_F(EncodingWorkerTest, KeepsWhatItSentUntilItHearsWhatBecameOfIt) {
+    handle(Timer{});
+    EXPECT_FALSE(job_for(0, 0.1F).refund);
+    const Buffer first = push(0);
+    const Buffer refund = job_for(1, 0.1F, true).refund;
+    EXPECT_EQ(refund.data(), first.data()) << "the server has dropped it";
+    const Buffer second = push(1);
+    EXPECT_FALSE(job_for(2, 0.1F).refund) << "applied";
+    push(2, 0);
+    EXPECT_FALSE(job_for(3, 0.1F, true).refund) << "there was nothing to keep";
+    out_.clear();
+    EXPECT_TRUE(second.unique());
+}
+
+TEST_F(EncodingWorkerTest, RescalesItsResidualByTheStepsItWasToldOf) {
+    handle(Timer{});
+    EXPECT_EQ(job_for(0, 0.0F).residual_scale, 1);
+    push(0);
+    EXPECT_LT(job_for(1, 0.5F).residual_scale, 1e-30F)
+        << "a warm-up begins at 0: what it leaves out would not have moved anything";
+    push(1);
+    EXPECT_EQ(job_for(2, 0.25F).residual_scale, 2);
+    push(2, 0); // could not be encoded: the residual is still that of 0.5
+    EXPECT_EQ(job_for(3, 1.0F).residual_scale, 0.5F);
+}
+
+TEST_F(EncodingWorkerTest, SendsWhatItHasEncodedThoughItIsNoLongerWanted) {
+    handle(Timer{});
+    job_for(0, 0.1F);
+    receive_parameters(1, 1, true);
+    const Effects& out = handle(ComputeDone{.step = Step{0}, .payload = buffers_.payloads.lease(20)});
+    EXPECT_TRUE(only_says(out, MessageType::push)) << "else the residual would lack what nobody has seen";
+}
+
+TEST_F(EncodingWorkerTest, WaitsWhereItsPayloadsAreAllOnTheirWay) {
+    handle(Timer{});
+    std::vector<Buffer> on_the_way;
+    for (std::uint64_t step = 0; buffers_.payloads.has_room(codec_->payload_bytes_max()); ++step) {
+        job_for(step, 0.1F);
+        on_the_way.push_back(push(step, codec_->payload_bytes_max()));
+    }
+    EXPECT_EQ(on_the_way.size(), 4u); // one computed, one held, one on its way, one kept
+    out_.clear();
+    EXPECT_TRUE(silent(receive_parameters(9, 9)));
+    EXPECT_NE(out_.wake_at, kNever);
+    on_the_way.erase(on_the_way.begin());
+    EXPECT_TRUE(handle(Timer{}).start_compute);
 }
 
 } // namespace

@@ -1,9 +1,9 @@
 /// Included by a kernel file once for each instruction set.
-#if defined(LATEGRAD_OPTIM_FOR_VECTORS_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef LATEGRAD_OPTIM_FOR_VECTORS_INL_H_
-#undef LATEGRAD_OPTIM_FOR_VECTORS_INL_H_
+#if defined(LATEGRAD_CORE_FOR_VECTORS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LATEGRAD_CORE_FOR_VECTORS_INL_H_
+#undef LATEGRAD_CORE_FOR_VECTORS_INL_H_
 #else
-#define LATEGRAD_OPTIM_FOR_VECTORS_INL_H_
+#define LATEGRAD_CORE_FOR_VECTORS_INL_H_
 #endif
 
 #include <hwy/highway.h>
