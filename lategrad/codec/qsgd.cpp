@@ -60,11 +60,10 @@ void encode_planes(const float* values, std::size_t from, std::size_t size, floa
             hn::StoreU(hn::Add(levels_of(values, per_level, levels, key, i + j), hn::Set(di, levels)), di, &codes[j]);
         }
         for (int plane = 0; plane < bits; ++plane) {
-            out[static_cast<std::size_t>(plane) * plane_bytes + i / kEight] =
-                bits_of([&](auto d, std::size_t j) HWY_ATTR {
-                    const auto set = hn::TestBit(hn::LoadU(di, &codes[j]), hn::Set(di, 1 << plane));
-                    return hn::RebindMask(d, set);
-                });
+            const auto set = [&](auto d, std::size_t j) HWY_ATTR {
+                return hn::RebindMask(d, hn::TestBit(hn::LoadU(di, &codes[j]), hn::Set(di, 1 << plane)));
+            };
+            out[static_cast<std::size_t>(plane) * plane_bytes + i / kEight] = bits_of(set);
         }
     }
 }

@@ -26,8 +26,9 @@ float mean_magnitude(std::span<const float> values) {
 
 void pack_signs(std::span<const float> values, std::byte* bits) {
     for (std::size_t i = 0; i < values.size(); i += kEight) {
-        bits[i / kEight] = bits_of([&](auto d, std::size_t j)
-                                       HWY_ATTR { return hn::Lt(hn::LoadU(d, values.data() + i + j), hn::Zero(d)); });
+        const auto negative = [&](auto d, std::size_t j)
+                                  HWY_ATTR { return hn::Lt(hn::LoadU(d, values.data() + i + j), hn::Zero(d)); };
+        bits[i / kEight] = bits_of(negative);
     }
 }
 

@@ -32,13 +32,14 @@ float largest_magnitude(std::span<const float> values) {
 void pack_terns(std::span<const float> values, float scale, std::uint64_t key, std::byte* nonzero,
                 std::byte* negative) {
     for (std::size_t i = 0; i < values.size(); i += kEight) {
-        nonzero[i / kEight] = bits_of([&](auto d, std::size_t j) HWY_ATTR {
+        const auto drawn = [&](auto d, std::size_t j) HWY_ATTR {
             const auto threshold = hn::Mul(uniform(d, key, i + j), hn::Set(d, scale));
             return hn::Lt(threshold, hn::Abs(hn::LoadU(d, values.data() + i + j)));
-        });
-        negative[i / kEight] = nonzero[i / kEight] & bits_of([&](auto d, std::size_t j) HWY_ATTR {
-                                   return hn::Lt(hn::LoadU(d, values.data() + i + j), hn::Zero(d));
-                               });
+        };
+        const auto below_zero = [&](auto d, std::size_t j)
+                                    HWY_ATTR { return hn::Lt(hn::LoadU(d, values.data() + i + j), hn::Zero(d)); };
+        nonzero[i / kEight] = bits_of(drawn);
+        negative[i / kEight] = nonzero[i / kEight] & bits_of(below_zero);
     }
 }
 
