@@ -219,7 +219,13 @@ void add_stages(const Buffer& gradient) {
               std::make_shared<StageBench>(
                   make_lossless("zstd"),
                   [=](std::span<const std::byte> in, std::span<std::byte> out) {
-                      return ZSTD_compressCCtx(compressor.get(), out.data(), out.size(), in.data(), in.size(), 1);
+                      std::size_t written = 0; // in two frames, as the stage does it
+                      for (const auto part : {in.first(in.size() / 4 * 3), in.subspan(in.size() / 4 * 3)}) {
+                          const auto room = out.subspan(written);
+                          written += ZSTD_compressCCtx(compressor.get(), room.data(), room.size(), part.data(),
+                                                       part.size(), 1);
+                      }
+                      return written;
                   },
                   [=](std::span<const std::byte> in, std::span<std::byte> out) {
                       return ZSTD_decompressDCtx(decompressor.get(), out.data(), out.size(), in.data(), in.size());

@@ -33,10 +33,10 @@ class Shuffled : public Lossless {
   public:
     std::optional<std::size_t> compress(std::span<const std::byte> in, std::size_t word,
                                         std::span<std::byte> out) const final {
-        if (word == 1) return squeeze(in, out);
+        if (word == 1) return squeeze(in, 1, out);
         const auto shuffled = shuffled_room(in.size());
         shuffle(in, word, shuffled);
-        return squeeze(shuffled, out);
+        return squeeze(shuffled, word, out);
     }
 
     std::optional<std::size_t> decompress(std::span<const std::byte> in, std::size_t word,
@@ -49,12 +49,15 @@ class Shuffled : public Lossless {
     }
 
   private:
-    virtual std::optional<std::size_t> squeeze(std::span<const std::byte> in, std::span<std::byte> out) const = 0;
+    /// `in` is so many planes, one after the other: the bytes of all values with the same place in them.
+    virtual std::optional<std::size_t> squeeze(std::span<const std::byte> in, std::size_t planes,
+                                               std::span<std::byte> out) const = 0;
     virtual std::optional<std::size_t> expand(std::span<const std::byte> in, std::span<std::byte> out) const = 0;
 };
 
 class Lz4 final : public Shuffled {
-    std::optional<std::size_t> squeeze(std::span<const std::byte> in, std::span<std::byte> out) const override {
+    std::optional<std::size_t> squeeze(std::span<const std::byte> in, std::size_t,
+                                       std::span<std::byte> out) const override {
         const int bytes =
             LZ4_compress_default(reinterpret_cast<const char*>(in.data()), reinterpret_cast<char*>(out.data()),
                                  static_cast<int>(in.size()), static_cast<int>(out.size()));
@@ -87,9 +90,21 @@ class Zstd final : public Shuffled {
         return context.get();
     }
 
-    std::optional<std::size_t> squeeze(std::span<const std::byte> in, std::span<std::byte> out) const override {
-        const std::size_t bytes = ZSTD_compressCCtx(compressor(), out.data(), out.size(), in.data(), in.size(), level_);
-        return none_if(ZSTD_isError(bytes) != 0 || bytes >= in.size(), bytes);
+    /// Two frames, and so two Huffman codes: one for the plane of signs and exponents, which comes last, and one for
+    /// those before it. The decompressor takes a frame after the other.
+    std::optional<std::size_t> squeeze(std::span<const std::byte> in, std::size_t planes,
+                                       std::span<std::byte> out) const override {
+        const std::size_t mantissas = in.size() / planes * (planes - 1);
+        std::size_t written = 0;
+        for (const auto part : {in.first(mantissas), in.subspan(mantissas)}) {
+            if (part.empty()) continue;
+            const auto room = out.subspan(written);
+            const std::size_t bytes =
+                ZSTD_compressCCtx(compressor(), room.data(), room.size(), part.data(), part.size(), level_);
+            if (ZSTD_isError(bytes) != 0) return std::nullopt;
+            written += bytes;
+        }
+        return none_if(written >= in.size(), written);
     }
     std::optional<std::size_t> expand(std::span<const std::byte> in, std::span<std::byte> out) const override {
         const std::size_t bytes = ZSTD_decompressDCtx(decompressor(), out.data(), out.size(), in.data(), in.size());

@@ -70,6 +70,18 @@ TEST_P(LosslessStages, GivesBackWhatItCompresses) {
     }
 }
 
+TEST(Zstd, HasACodeForEachPlane) {
+    constexpr std::size_t kValues = 16384;
+    RandomStream stream(1, Purpose::test);
+    std::vector<std::byte> values(2 * kValues), out(2 * kValues);
+    for (std::size_t i = 0; i < kValues; ++i) {
+        values[2 * i] = static_cast<std::byte>(stream.below(256));   // 8 bits
+        values[2 * i + 1] = static_cast<std::byte>(stream.below(8)); // 3 bits
+    }
+    const auto bytes = make_lossless("zstd")->compress(values, 2, out);
+    EXPECT_LT(bytes.value(), 11.5 / 8 * kValues); // one code for both takes 13 bits
+}
+
 TEST_P(LosslessStages, GivesBackEveryFloatByItself) {
     Coding coding(GetParam(), 40'000, 1);
     RandomStream stream(2, Purpose::test);
