@@ -565,7 +565,7 @@ class Reports(Folder):
             loss = {"bf16+zstd": -0.1, "topk:0.01": 0.2, "dgc:0.001": 0.4, "signsgd": 1}.get(codec, 0)
             jitter = (0.9 if codec == "terngrad" else 0.01) * (seed % 2 - 0.5)
             end = (80 + 3 * seed - loss + jitter) / 100  # seeds differ by more than codecs do
-            share = {"bf16+zstd": 2, "topk:0.01": 60, "dgc:0.001": 100}.get(codec, 1)
+            share = {"bf16+zstd": 2.9 if seed == 1 else 4, "topk:0.01": 60, "dgc:0.001": 100}.get(codec, 1)
             late = 8000 / (3 if codec == "dgc:0.001" else 1)
             received = [count / share for count in (8000, 16000, 16000 + late, 16000 + 2 * late)]
             result["curve"] |= {"accuracy": [end / 2, end, end, end], "bytes_received": received}
@@ -584,7 +584,8 @@ class Reports(Folder):
             )
             self.assertIn(
                 f"{problem}: times fewer gradient bytes: the goal is reached by topk:0.01 (60, goal 50) and dgc:0.001 "
-                "(300, goal 250, in the second half); missed by bf16+zstd (2, goal 3) and signsgd (1, goal 30).",
+                "(300, goal 250, in the second half); reached on average, but not with every seed, by bf16+zstd "
+                "(3.78, goal 3); missed by signsgd (1, goal 30).",
                 text,
             )
         self.assertIn("while the interval reaches further down, for terngrad (0.09 ± 0.61); not for signsgd (-1.00", text)
