@@ -16,6 +16,7 @@
 #include "cli/options.h"
 #include "cli/training.h"
 #include "lategrad/codec/codec.h"
+#include "lategrad/codec/finite.h"
 #include "lategrad/codec/publish.h"
 #include "lategrad/core/error.h"
 #include "lategrad/data/batcher.h"
@@ -64,6 +65,10 @@ void take_steps(const Problem& problem, Steps& steps) {
         Buffer& grad = steps.gradients.emplace_back(steps.pool.lease(bytes));
         const auto before = std::as_const(steps.params[i]).floats();
         source->compute(before, grad.floats(), batch);
+        if (!all_finite(std::as_const(grad).floats())) {
+            throw InputError(fmt::format(
+                "--model {}: its gradient is not finite in step {}; there is nothing to encode", o.model, i));
+        }
         const auto after = steps.params.emplace_back(steps.pool.lease(bytes)).floats();
         for (std::size_t j = 0; j < after.size(); ++j) {
             after[j] = before[j] - static_cast<float>(o.lr) * std::as_const(grad).floats()[j];

@@ -107,8 +107,9 @@ std::string as_argument(const toml::node& value, const std::string& where) {
 std::vector<std::string> codec_list(const std::vector<std::string>& items) {
     std::vector<std::string> codecs;
     for (const std::string& item : items) {
-        if (!codecs.empty() && codecs.back().starts_with("dgc:") && parse_number<double>(item))
-            codecs.back() += "," + item;
+        const bool open = !codecs.empty() && codecs.back().starts_with("dgc:") &&
+                          codecs.back().find_first_of(",+") == std::string::npos;
+        if (open && parse_number<double>(std::string_view(item).substr(0, item.find('+')))) codecs.back() += "," + item;
         else codecs.push_back(item);
     }
     return codecs;
@@ -257,6 +258,11 @@ std::string ComputeOptions::toml(std::string_view command) const {
 }
 
 std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments) {
+    const auto given = [&](const std::string& option) {
+        return std::ranges::any_of(arguments, [&](const std::string& argument) {
+            return argument == option || argument.starts_with(option + "=");
+        });
+    };
     std::vector<std::string> expanded;
     std::vector<std::string> rest;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
@@ -289,6 +295,7 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
                 const std::string name = "--" + std::string(key.str());
                 const CLI::Option* option = command.get_option_no_throw(name);
                 if (name == "--policy" && command.get_option_no_throw("--policies")) continue; // compare has several
+                if (name == "--codec" && (given("--codecs") || table[command.get_name()]["codecs"])) continue;
                 require(option && name != "--config", where + ": there is no such option");
                 if (const auto* truth = value.as_boolean()) {
                     require(option->get_items_expected_max() == 0, where + ": expected a value, not a boolean");

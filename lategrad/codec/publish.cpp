@@ -12,9 +12,7 @@
 
 #include "lategrad/codec/finite.h"
 #include "lategrad/codec/lossless.h"
-#include "lategrad/codec/qsgd.h"
 #include "lategrad/codec/sparse.h"
-#include "lategrad/codec/tern.h"
 #include "lategrad/codec/topk.h"
 #include "lategrad/core/bytes.h"
 #include "lategrad/core/error.h"
@@ -47,11 +45,6 @@ std::unique_ptr<ChunkedCodec> find_chunked(std::string_view spec, const CodecSet
 
 bool keeps_no_state(std::string_view name) {
     return name == "fp16" || name == "bf16" || name == "lz4" || name == "zstd" || name == "blosc";
-}
-
-template <class Rule>
-bool has_rule(const ChunkedCodec& codec) {
-    return dynamic_cast<const Rule*>(&codec.rule()) != nullptr;
 }
 
 std::span<const std::byte> bytes_of(const Buffer& buffer) {
@@ -102,12 +95,12 @@ PublishCodec::PublishCodec(std::string_view spec, const CodecSetup& setup, std::
     CodecSetup encoded = setup;
     if (kind_ == Kind::delta) encoded.tail = 0;
     const std::string before = fmt::format("{} {}", option, spec.substr(0, spec.size() - of.size()));
-    const std::string_view name = codec_name(of);
-    if (kind_ == Kind::delta ? name != "dgc" : keeps_no_state(name)) codec_ = find_chunked(of, encoded, before);
+    if (kind_ == Kind::delta || keeps_no_state(codec_name(of))) codec_ = find_chunked(of, encoded, before);
+    if (codec_ && codec_->takes_momentum()) codec_.reset(); // the difference is no gradient
     if (!codec_) throw InputError(fmt::format("{} {}: expected {}", option, spec, kForms));
     if (kind_ == Kind::stateless) return;
-    unbiased_ = has_rule<QsgdRule>(*codec_) || has_rule<TernRule>(*codec_);
-    if (has_rule<SparseRule>(*codec_)) {
+    unbiased_ = codec_->rule().unbiased();
+    if (dynamic_cast<const SparseRule*>(&codec_->rule())) {
         // The lossless stage belongs to what is sent: the final values.
         const auto plus = of.find('+');
         const std::string_view behind = plus == of.npos ? std::string_view() : of.substr(plus);

@@ -20,6 +20,7 @@ class QsgdRule final : public ChunkRule {
 
     std::size_t chunk_bytes(std::size_t elements) const override;
     bool error_feedback() const override { return false; }
+    bool unbiased() const override { return true; }
     std::optional<std::size_t> encode(std::span<const float> values, const Draw& draw,
                                       std::span<std::byte> out) const override;
     Reason check(const EncodedChunk& chunk) const override;

@@ -30,6 +30,9 @@ class Rule {
     /// Whether encoders have the run's momentum (CodecSetup), so that the server must not have it too.
     virtual bool takes_momentum() const { return false; }
 
+    /// Whether the expectation of what is decoded is what was encoded, while it may be much longer than that.
+    virtual bool unbiased() const { return false; }
+
     /// Bytes of a chunk of so many elements: exactly, or at most where `variable`.
     virtual std::size_t chunk_bytes(std::size_t elements) const = 0;
     virtual bool variable() const { return false; }

@@ -17,6 +17,7 @@ class TernRule final : public ChunkRule {
 
     std::size_t chunk_bytes(std::size_t elements) const override { return sizeof(float) + 2 * ((elements + 7) / 8); }
     bool error_feedback() const override { return false; }
+    bool unbiased() const override { return true; }
     std::optional<std::size_t> encode(std::span<const float> values, const Draw& draw,
                                       std::span<std::byte> out) const override;
     Reason check(const EncodedChunk& chunk) const override;

@@ -1,5 +1,5 @@
-/// The shape of a node, worker or server: an event goes in, effects come out. A node does no I/O, never blocks, reads
-/// no clock and computes nothing long, so that the runtime (threads, MPI) and the simulator drive the identical code.
+/// The shape of a node, worker or server: event in, effects out. A node does no I/O, never blocks, reads no clock and
+/// computes nothing long (but for Publisher::payload), so that threads, MPI and the simulator drive the same code.
 #pragma once
 
 #include <cstdint>

@@ -70,6 +70,11 @@ TEST(Compare, PutsCodecsSideBySide) {
         EXPECT_THAT(table.out, HasSubstr(word));
     EXPECT_TRUE(std::filesystem::exists(dir / "table/topk-0.1/summary.json"));
 
+    const Ran as_that_run = run_program({"compare", "--config", (dir / "table/bf16").string(), "--codecs", "none,fp16",
+                                         "--quiet", "--out", (dir / "again").string()});
+    EXPECT_EQ(as_that_run.status, 0) << as_that_run.err; // its codec gives way to the list
+    EXPECT_TRUE(std::filesystem::exists(dir / "again/fp16/summary.json"));
+
     arguments.back() = (dir / "json").string();
     arguments.insert(arguments.end(), {"--json", "--policies", "sync,reuse"});
     const json summaries = json::parse(run_program(arguments).out);

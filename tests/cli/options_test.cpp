@@ -68,6 +68,8 @@ TEST(Options, GiveTheMomentumToTheCodecThatHasIt) {
 TEST(Options, PutTogetherACodecThatHasACommaInIt) {
     EXPECT_EQ(codec_list({"none", "dgc:0.01", "2", "qsgd:4", "dgc:0.1", "bf16"}),
               (std::vector<std::string>{"none", "dgc:0.01,2", "qsgd:4", "dgc:0.1", "bf16"}));
+    EXPECT_EQ(codec_list({"dgc:0.01", "2+lz4", "dgc:0.1+lz4", "3"}),
+              (std::vector<std::string>{"dgc:0.01,2+lz4", "dgc:0.1+lz4", "3"}));
     EXPECT_EQ(codec_list({"7", "none", "8"}), (std::vector<std::string>{"7", "none", "8"})) << "to be refused";
 }
 
