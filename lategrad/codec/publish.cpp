@@ -95,8 +95,9 @@ PublishCodec::PublishCodec(std::string_view spec, const CodecSetup& setup, std::
     CodecSetup encoded = setup;
     if (kind_ == Kind::delta) encoded.tail = 0;
     const std::string before = fmt::format("{} {}", option, spec.substr(0, spec.size() - of.size()));
-    if (kind_ == Kind::delta || keeps_no_state(codec_name(of))) codec_ = find_chunked(of, encoded, before);
-    if (codec_ && codec_->takes_momentum()) codec_.reset(); // the difference is no gradient
+    const std::string_view name = codec_name(of);
+    // dgc has momentum, and a difference is no gradient.
+    if (kind_ == Kind::delta ? name != "dgc" : keeps_no_state(name)) codec_ = find_chunked(of, encoded, before);
     if (!codec_) throw InputError(fmt::format("{} {}: expected {}", option, spec, kForms));
     if (kind_ == Kind::stateless) return;
     unbiased_ = codec_->rule().unbiased();

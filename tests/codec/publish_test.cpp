@@ -147,8 +147,8 @@ TEST(PublishCodec, SaysWhatThereIs) {
 }
 
 TEST(PublishCodec, OffersOnlyWhatItTakes) {
-    for (const char* spec :
-         {"topk:2", "qsgd:1", "signsgd+zip", "lz4+zip", "delta:dgc", "delta:none+zip", "delta:zip+zip"}) {
+    for (const char* spec : {"topk:2", "qsgd:1", "signsgd+zip", "lz4+zip", "delta:dgc", "delta:dgc:0.01",
+                             "delta:none+zip", "delta:zip+zip"}) {
         try {
             const PublishCodec codec(spec, setup(), "--publish-codecs");
             FAIL() << spec;
