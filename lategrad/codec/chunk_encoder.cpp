@@ -21,11 +21,12 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// values = grad + scale·residual
-void join(std::span<const float> grad, std::span<const float> residual, float scale, float* values) {
+/// residual = grad + scale·residual; `before` becomes what it was.
+void join(std::span<const float> grad, float scale, std::span<float> residual, std::span<float> before) {
     for_vectors(grad.size(), [&](auto d, std::size_t i) HWY_ATTR {
-        const auto kept = hn::Mul(hn::Set(d, scale), hn::LoadU(d, residual.data() + i));
-        hn::StoreU(hn::Add(hn::LoadU(d, grad.data() + i), kept), d, values + i);
+        const auto left = hn::LoadU(d, residual.data() + i);
+        hn::StoreU(left, d, before.data() + i);
+        hn::StoreU(hn::Add(hn::LoadU(d, grad.data() + i), hn::Mul(hn::Set(d, scale), left)), d, residual.data() + i);
     });
 }
 
@@ -51,7 +52,7 @@ ChunkEncoder::ChunkEncoder(const ChunkRule& rule, const ChunkedCodec& codec, Wor
     : ChunkedEncoder(codec, payloads),
       rule_(rule),
       worker_(worker),
-      values_((codec.chunk() + ChunkRule::kPadding - 1) / ChunkRule::kPadding * ChunkRule::kPadding) {}
+      before_(rule.error_feedback() ? codec.chunk() : 0) {}
 
 Buffer ChunkEncoder::encode_checked(std::span<const float> all, std::span<const float> tail, const EncodeStep& step) {
     const ChunkRule::Draw payload{
@@ -64,22 +65,22 @@ Buffer ChunkEncoder::encode_checked(std::span<const float> all, std::span<const 
         const auto from = all.subspan(i * codec_.chunk(), size);
         const auto residual =
             residual_.empty() ? std::span<float>() : std::span(residual_).subspan(i * codec_.chunk(), size);
-        std::span<const float> values = from;
-        if (!residual.empty() || size % ChunkRule::kPadding != 0) {
-            values = {values_.data(), size};
-            if (residual.empty()) std::memcpy(values_.data(), from.data(), from.size_bytes());
-            else HWY_DYNAMIC_DISPATCH(join)(from, residual, step.residual_scale, values_.data());
-            std::fill(values_.begin() + static_cast<std::ptrdiff_t>(size), values_.end(), 0.0F);
+        if (!residual.empty()) HWY_DYNAMIC_DISPATCH(join)(from, step.residual_scale, residual, before_);
+        std::span<const float> values = residual.empty() ? from : residual;
+        if (size % ChunkRule::kPadding != 0) { // the last chunk
+            padded_.assign(values.begin(), values.end());
+            padded_.resize(size + ChunkRule::kPadding - size % ChunkRule::kPadding);
+            values = std::span(padded_).first(size);
         }
 
         const auto out = writer_.room();
         const auto bytes = rule_.encode(values, {payload.seed, i}, out);
         if (!bytes) {
+            if (!residual.empty()) std::memcpy(residual.data(), before_.data(), residual.size_bytes());
             undo(all, i * codec_.chunk(), step.residual_scale);
             return {};
         }
         if (!residual.empty()) {
-            std::memcpy(residual.data(), values.data(), values.size_bytes());
             rule_.add({.preamble = preamble,
                        .bytes = out.first(*bytes),
                        .index = i,

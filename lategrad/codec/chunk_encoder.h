@@ -42,7 +42,8 @@ class ChunkEncoder final : public ChunkedEncoder {
 
     const ChunkRule& rule_;
     WorkerId worker_;
-    std::vector<float> values_; ///< of one chunk: gradient and residual
+    std::vector<float> before_; ///< the residual of one chunk, which alone may hold what has overflowed
+    std::vector<float> padded_; ///< the last chunk's values
 };
 
 } // namespace lategrad

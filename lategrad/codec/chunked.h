@@ -24,6 +24,7 @@
 #include "lategrad/codec/codec.h"
 #include "lategrad/codec/lossless.h"
 #include "lategrad/codec/rule.h"
+#include "lategrad/core/large_vector.h"
 
 namespace lategrad {
 
@@ -122,7 +123,7 @@ class ChunkedEncoder : public Encoder {
 
     const ChunkedCodec& codec_;
     PayloadWriter writer_;
-    std::vector<float> residual_; ///< empty without error feedback
+    LargeVector<float> residual_; ///< empty without error feedback
 
   private:
     /// `encode` of a gradient whose tail is finite, and with error feedback its elements.

@@ -23,32 +23,40 @@ namespace hn = hwy::HWY_NAMESPACE;
 inline constexpr std::size_t kEight = 8;
 using Eight = hn::CappedTag<float, kEight>;
 
-/// Σ term(i) over all i, as eight running sums that are added up pairwise at the end: the same bits on every
-/// instruction set. `term(d, i)` is a vector of values i, i + 1, …; it is asked for up to a multiple of eight.
+/// Σ term(i) over all i, as sixteen running sums that are added up pairwise at the end: the same bits on every
+/// instruction set, of additions that need not wait for each other. `term(d, i)` is a vector of values i, i + 1, …,
+/// asked for once up to a multiple of eight; of each eight in ascending order.
 template <class Term>
 HWY_INLINE float sum_of(std::size_t size, const Term& term) {
     const Eight d;
-    alignas(64) std::array<float, kEight> sums{};
+    constexpr std::size_t kSums = 2 * kEight;
+    alignas(64) std::array<float, kSums> sums{};
+    const std::size_t whole = size / kSums * kSums;
     if (hn::Lanes(d) == kEight) {
-        auto sum = hn::Zero(d);
-        for (std::size_t i = 0; i < size; i += kEight) sum = hn::Add(sum, term(d, i));
-        hn::Store(sum, d, sums.data());
-    } else if (2 * hn::Lanes(d) == kEight) {
-        auto low = hn::Zero(d), high = hn::Zero(d);
-        for (std::size_t i = 0; i < size; i += kEight) {
-            low = hn::Add(low, term(d, i));
-            high = hn::Add(high, term(d, i + kEight / 2));
+        auto even = hn::Zero(d), odd = hn::Zero(d);
+        for (std::size_t i = 0; i < whole; i += kSums) {
+            even = hn::Add(even, term(d, i));
+            odd = hn::Add(odd, term(d, i + kEight));
         }
-        hn::StoreU(low, d, sums.data());
-        hn::StoreU(high, d, sums.data() + kEight / 2);
+        hn::Store(even, d, sums.data());
+        hn::Store(odd, d, sums.data() + kEight);
     } else {
-        for (std::size_t i = 0; i < size; i += kEight) {
-            for (std::size_t j = 0; j < kEight; j += hn::Lanes(d)) {
-                hn::StoreU(hn::Add(hn::LoadU(d, &sums[j]), term(d, i + j)), d, &sums[j]);
-            }
+        for (std::size_t j = 0; j < kSums; j += hn::Lanes(d)) {
+            auto sum = hn::Zero(d);
+            for (std::size_t i = j; i < whole; i += kSums) sum = hn::Add(sum, term(d, i));
+            hn::StoreU(sum, d, &sums[j]);
         }
     }
-    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+    for (std::size_t i = whole; i < size; i += kEight) {
+        for (std::size_t j = 0; j < kEight; j += hn::Lanes(d)) {
+            float* const at = &sums[i - whole + j];
+            hn::StoreU(hn::Add(hn::LoadU(d, at), term(d, i + j)), d, at);
+        }
+    }
+    for (std::size_t apart = kEight; apart > 0; apart /= 2) {
+        for (std::size_t i = 0; i < apart; ++i) sums[i] += sums[i + apart];
+    }
+    return sums[0];
 }
 
 [[maybe_unused]] float sum_of_squares(std::span<const float> values) {
@@ -84,18 +92,19 @@ template <class Value>
 HWY_INLINE void add_eights(float coefficient, bool continues, std::span<float> sum, const Value& value) {
     const Eight d;
     const auto factor = hn::Set(d, coefficient);
-    std::size_t i = 0;
-    for (; i + kEight <= sum.size(); i += kEight) {
-        for (std::size_t j = i; j < i + kEight; j += hn::Lanes(d)) {
-            auto total = hn::Mul(factor, value(d, j));
-            if (continues) total = hn::Add(hn::LoadU(d, &sum[j]), total);
-            hn::StoreU(total, d, &sum[j]);
-        }
+    const std::size_t whole = sum.size() / kEight * kEight;
+    // Two loops, because GCC asks in each turn of one.
+    if (continues) {
+        for (std::size_t i = 0; i < whole; i += hn::Lanes(d))
+            hn::StoreU(hn::Add(hn::LoadU(d, &sum[i]), hn::Mul(factor, value(d, i))), d, &sum[i]);
+    } else {
+        for (std::size_t i = 0; i < whole; i += hn::Lanes(d)) hn::StoreU(hn::Mul(factor, value(d, i)), d, &sum[i]);
     }
-    if (i == sum.size()) return;
+    if (whole == sum.size()) return;
     alignas(64) std::array<float, kEight> last{};
-    for (std::size_t j = 0; j < kEight; j += hn::Lanes(d)) hn::StoreU(hn::Mul(factor, value(d, i + j)), d, &last[j]);
-    for (std::size_t j = i; j < sum.size(); ++j) sum[j] = continues ? sum[j] + last[j - i] : last[j - i];
+    for (std::size_t j = 0; j < kEight; j += hn::Lanes(d))
+        hn::StoreU(hn::Mul(factor, value(d, whole + j)), d, &last[j]);
+    for (std::size_t i = whole; i < sum.size(); ++i) sum[i] = continues ? sum[i] + last[i - whole] : last[i - whole];
 }
 
 } // namespace

@@ -12,6 +12,7 @@
 
 #include "lategrad/codec/shuffle.h"
 #include "lategrad/core/error.h"
+#include "lategrad/core/large_vector.h"
 #include "lategrad/core/parse.h"
 
 namespace lategrad {
@@ -23,7 +24,7 @@ std::optional<std::size_t> none_if(bool failed, std::size_t bytes) {
 
 /// This thread's room for a shuffled chunk.
 std::span<std::byte> shuffled_room(std::size_t bytes) {
-    static thread_local std::vector<std::byte> room;
+    static thread_local LargeVector<std::byte> room;
     if (room.size() < bytes) room.resize(bytes);
     return std::span(room).first(bytes);
 }

@@ -1,5 +1,6 @@
 #include "lategrad/codec/sign.h"
 
+#include <array>
 #include <cmath>
 
 #include "lategrad/core/bytes.h"
@@ -18,18 +19,16 @@ namespace {
 
 static_assert(ChunkRule::kPadding == kEight);
 
-float mean_magnitude(std::span<const float> values) {
-    const float sum =
-        sum_of(values.size(), [&](auto d, std::size_t i) HWY_ATTR { return hn::Abs(hn::LoadU(d, values.data() + i)); });
-    return sum / static_cast<float>(values.size());
-}
-
-void pack_signs(std::span<const float> values, std::byte* bits) {
-    for (std::size_t i = 0; i < values.size(); i += kEight) {
-        const auto negative = [&](auto d, std::size_t j)
-                                  HWY_ATTR { return hn::Lt(hn::LoadU(d, values.data() + i + j), hn::Zero(d)); };
-        bits[i / kEight] = bits_of(negative);
-    }
+/// Returns Σ |values|.
+float pack_signs(std::span<const float> values, std::byte* bits) {
+    return sum_of(values.size(), [&](auto d, std::size_t i) HWY_ATTR {
+        const auto value = hn::LoadU(d, values.data() + i);
+        std::array<std::uint8_t, 8> negative{};
+        hn::StoreMaskBits(d, hn::Lt(value, hn::Zero(d)), negative.data());
+        const auto shifted = static_cast<std::byte>(negative[0] << i % kEight);
+        bits[i / kEight] = i % kEight == 0 ? shifted : bits[i / kEight] | shifted; // where vectors are short, in parts
+        return hn::Abs(value);
+    });
 }
 
 void add_signs(const std::byte* bits, float magnitude, float coefficient, bool continues, std::span<float> sum) {
@@ -46,16 +45,15 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace lategrad {
 
-HWY_EXPORT(mean_magnitude);
 HWY_EXPORT(pack_signs);
 HWY_EXPORT(add_signs);
 
 std::optional<std::size_t> SignRule::encode(std::span<const float> values, const Draw&,
                                             std::span<std::byte> out) const {
-    const float magnitude = HWY_DYNAMIC_DISPATCH(mean_magnitude)(values);
-    if (!std::isfinite(magnitude)) return std::nullopt; // so is then one of the values, or their sum
+    const float sum = HWY_DYNAMIC_DISPATCH(pack_signs)(values, out.data() + sizeof(float));
+    const float magnitude = sum / static_cast<float>(values.size());
+    if (!std::isfinite(magnitude)) return std::nullopt; // nor is then one of the values, or their sum
     store(out, 0, magnitude);
-    HWY_DYNAMIC_DISPATCH(pack_signs)(values, out.data() + sizeof magnitude);
     return chunk_bytes(values.size());
 }
 

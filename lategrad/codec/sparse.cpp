@@ -51,7 +51,7 @@ class SparseEncoder final : public ChunkedEncoder {
     const SparseRule& rule_;
     float momentum_;
     Selector selector_;
-    std::vector<float> velocity_;
+    LargeVector<float> velocity_;
 };
 
 } // namespace

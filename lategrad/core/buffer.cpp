@@ -1,30 +1,13 @@
 #include "lategrad/core/buffer.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <utility>
 
+#include "lategrad/core/large_vector.h"
+
 namespace lategrad {
-namespace {
-
-constexpr std::size_t kAlignment = 64;
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
-std::byte* allocate(std::size_t bytes) {
-    const std::size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
-    void* data = nullptr;
-    if (posix_memalign(&data, alignment, std::max<std::size_t>(bytes, 1)) != 0) throw std::bad_alloc();
-    // Huge pages: without them, page-table walks cost a fused update of 25 M parameters a tenth of its speed.
-    if (alignment == kHugePage) madvise(data, bytes, MADV_HUGEPAGE);
-    return static_cast<std::byte*>(data);
-}
-
-} // namespace
 
 struct Buffer::Block {
     std::atomic<std::uint32_t> holders{1};
@@ -65,7 +48,7 @@ struct BufferPool::State {
     }
     void free(Buffer::Block* block) {
         bytes_allocated -= block->capacity;
-        std::free(block->data);
+        free_aligned(block->data);
         delete block;
     }
 
@@ -137,7 +120,7 @@ Buffer BufferPool::try_lease(std::size_t bytes) {
         while (state_->idle && bytes > state_->bytes_max - state_->bytes_allocated) state_->free_idle();
         if (bytes > state_->bytes_max - state_->bytes_allocated) return {};
         auto fresh = std::make_unique<Buffer::Block>();
-        if (state_->memory == Memory::real) fresh->data = allocate(bytes);
+        if (state_->memory == Memory::real) fresh->data = allocate_aligned(bytes);
         fresh->capacity = bytes;
         fresh->pool = state_;
         block = fresh.release();
