@@ -47,6 +47,8 @@ class ChunkedCodec final : public Codec {
 
     const CodecSetup& setup() const { return setup_; }
     const Rule& rule() const { return *rule_; }
+    /// Whether a lossless stage follows the rule.
+    bool has_stage() const { return lossless_ != nullptr; }
     std::size_t chunks() const { return chunks_; }
     std::size_t chunk_size(std::size_t index) const { return std::min(chunk_, setup_.elements - index * chunk_); }
 

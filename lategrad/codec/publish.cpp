@@ -217,9 +217,7 @@ void Publisher::publish(Version version, const Buffer& params, std::span<const V
             changes_.clear(version);
         }
         prepared_.push_back({version, differences_since(version)});
-        whole_is_shorter_ = false;
-        std::ranges::fill(touched_, 0);
-        touched_since_ = version;
+        forget_touched();
         if (first || newcomers) whole();
         for (auto base = bases.rbegin(); base != bases.rend(); ++base) payload(*base);
         break;
@@ -233,8 +231,8 @@ Buffer Publisher::payload(std::optional<Version> base) {
     case PublishCodec::Kind::stateless: return encoded_ ? encoded_ : whole();
     case PublishCodec::Kind::delta: break;
     }
-    const Buffer* const prepared = base ? payload_since(*base) : nullptr;
-    return prepared ? *prepared : whole();
+    const Buffer prepared = base ? payload_since(*base) : Buffer();
+    return prepared ? prepared : whole();
 }
 
 const Buffer& Publisher::published() {
@@ -314,16 +312,13 @@ void Publisher::keep(std::span<const std::byte> delta, float scale) {
     changes_.add({}, places_);
 }
 
-/// For a worker that holds `base`; null where the whole is shorter, or what has changed is not known.
-const Buffer* Publisher::payload_since(Version base) {
-    const auto serves = [&](const Prepared& prepared) { return prepared.base <= base; };
-    const auto found = std::ranges::find_if(prepared_, serves);
-    if (found != prepared_.end()) return &found->payload;
-    if (whole_is_shorter_ || !changes_.reaches(base)) return nullptr;
-    Buffer payload = codec_.values_ ? values_since(base) : differences_since(base);
-    whole_is_shorter_ = !payload;
-    if (!payload) return nullptr;
-    return &prepared_.emplace_back(Prepared{base, std::move(payload)}).payload;
+/// For a worker that holds `base`; empty where the whole is not longer, or what has changed is not known.
+const Buffer& Publisher::payload_since(Version base) {
+    const auto found = std::ranges::find(prepared_, base, &Prepared::base);
+    if (found != prepared_.end()) return found->payload;
+    Buffer payload;
+    if (changes_.reaches(base)) payload = codec_.values_ ? values_since(base) : differences_since(base);
+    return prepared_.emplace_back(Prepared{base, std::move(payload)}).payload;
 }
 
 /// Dense: the differences in order. From the newest version on none, of any codec.
@@ -337,8 +332,14 @@ Buffer Publisher::differences_since(Version base) {
     return finish(payload);
 }
 
+void Publisher::forget_touched() {
+    std::ranges::fill(touched_, 0);
+    touched_since_ = *newest_;
+}
+
 /// Sparse: final values where anything has changed. touched_ has what changed after touched_since_ already.
 Buffer Publisher::values_since(Version base) {
+    if (base > touched_since_) forget_touched();
     places_.resize(changes_.words(base, touched_since_));
     changes_.copy(base, touched_since_, places_);
     touched_since_ = base;
@@ -351,7 +352,8 @@ Buffer Publisher::values_since(Version base) {
         }
     }
     const std::size_t at = kHeader + codec_.tail_ * sizeof(float);
-    if (at + places_.size() * SparseRule::kEntryBytes >= codec_.whole_bytes()) return {};
+    const bool longer = at + places_.size() * SparseRule::kEntryBytes >= codec_.whole_bytes();
+    if (longer && !codec_.values_->has_stage()) return {};
     values_->begin();
     write_entries(*values_, *codec_.values_, places_, std::as_const(published_).floats());
     const Buffer body = values_->finish({});

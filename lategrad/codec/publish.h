@@ -111,15 +111,16 @@ class Publisher {
   private:
     struct Prepared {
         Version base;
-        Buffer payload;
+        Buffer payload; ///< empty: the whole
     };
 
     bool publish_encoded(Version version, const Buffer& params);
     bool publish_difference(Version version, const Buffer& params);
     float scale_of(std::span<const std::byte> delta);
     void keep(std::span<const std::byte> delta, float scale);
-    const Buffer* payload_since(Version base);
+    const Buffer& payload_since(Version base);
     Buffer differences_since(Version base);
+    void forget_touched();
     Buffer values_since(Version base);
     const Buffer& whole();
     Buffer begin(PublishCodec::Form form, std::size_t bytes, std::uint64_t differences, Version base);
@@ -136,11 +137,9 @@ class Publisher {
     Buffer encoded_; ///< stateless: of the newest version; empty where it could not be encoded
     Buffer whole_;   ///< where somebody needs it
     // delta
-    std::vector<Prepared> prepared_; ///< the newest base first
-    bool whole_is_shorter_ = false;  ///< than a payload for any base older than these
-
-    Buffer difference_;     ///< w' − ŵ
-    ChangeHistory changes_; ///< dense: differences as they are sent; sparse: the places of their entries
+    std::vector<Prepared> prepared_; ///< for who holds which version
+    Buffer difference_;              ///< w' − ŵ
+    ChangeHistory changes_;          ///< dense: differences as they are sent; sparse: the places of their entries
     std::vector<float> chunk_;
     std::vector<std::uint32_t> places_;
     Version touched_since_;               ///< sparse: after this version

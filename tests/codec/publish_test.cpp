@@ -325,15 +325,44 @@ TEST(Publish, WhoHoldsTheFirstVersionIsSentTheWholeToo) {
 // delta
 
 TEST(Publish, WhatOneIsSentDoesNotDependOnWhoAsksFirst) {
-    Server server("delta:topk:0.01"), other("delta:topk:0.01");
-    for (std::uint64_t version = 0; version < ChangeHistory::kVersionsMax + 8; ++version) {
-        server.publish();
-        other.publish();
+    constexpr std::uint64_t kForgotten = 0, kOld = ChangeHistory::kVersionsMax - 2, kNew = kOld + 8;
+    for (const char* spec : {"delta:topk:0.01", "delta:topk:0.01+zstd", "delta:signsgd"}) {
+        const auto sent = [&](std::initializer_list<std::uint64_t> bases) {
+            Server server(spec);
+            while (!server.published || server.version.value() <= kNew) {
+                server.move();
+                server.publish();
+            }
+            std::map<std::uint64_t, std::vector<std::byte>> payloads;
+            for (const auto base : bases) {
+                const auto payload = server.publisher.payload(Version{base});
+                payloads[base].assign(bytes_of(payload).begin(), bytes_of(payload).end());
+            }
+            return payloads;
+        };
+        const auto payloads = sent({kForgotten, kOld, kNew});
+        EXPECT_EQ(payloads.at(kForgotten).size(), whole_bytes()) << spec;
+        EXPECT_LT(payloads.at(kNew).size(), payloads.at(kOld).size()) << spec;
+        EXPECT_LT(payloads.at(kOld).size(), whole_bytes()) << spec;
+        EXPECT_EQ(sent({kNew, kOld, kForgotten}), payloads) << spec;
+        EXPECT_EQ(sent({kOld, kNew, kOld, kForgotten}), payloads) << spec;
     }
-    const Version forgotten{0}, known{server.version.value() - 2};
-    server.publisher.payload(forgotten);
-    EXPECT_LT(server.publisher.payload(known).bytes(), whole_bytes());
-    EXPECT_EQ(server.publisher.payload(known).bytes(), other.publisher.payload(known).bytes());
+}
+
+TEST(Publish, SendsValuesThatAreShorterBehindTheirLosslessStage) {
+    Server server("delta:topk:0.5+zstd");
+    Subscriber worker(server.codec, server.memory);
+    std::ranges::fill(server.params, 0.0F);
+    server.publish();
+    worker.decode(server.publisher.payload(std::nullopt), server.version);
+    for (const std::size_t first : {std::size_t{0}, kElements / 2}) { // one half, then the other
+        std::fill_n(&server.params[first], kElements / 2, 1.0F);
+        server.publish_to({0});
+    }
+    // Places and values of all entries: half as long again as floats, before they are compressed.
+    const Buffer payload = server.publisher.payload(Version{0});
+    EXPECT_LT(payload.bytes(), whole_bytes());
+    EXPECT_TRUE(same_bits(worker.decode(payload, server.version).floats(), server.publisher.published().floats()));
 }
 
 TEST(Publish, TopKAddsTheLargestOfWhatIsMissing) {
