@@ -4,6 +4,7 @@
 #include <lz4.h>
 #include <zstd.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "lategrad/codec/shuffle.h"
+#include "lategrad/core/bytes.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/large_vector.h"
 #include "lategrad/core/parse.h"
@@ -92,7 +94,7 @@ class Zstd final : public Shuffled {
     }
 
     /// Two frames, and so two Huffman codes: one for the plane of signs and exponents, which comes last, and one for
-    /// those before it. The decompressor takes a frame after the other.
+    /// those before it.
     std::optional<std::size_t> squeeze(std::span<const std::byte> in, std::size_t planes,
                                        std::span<std::byte> out) const override {
         const std::size_t mantissas = in.size() / planes * (planes - 1);
@@ -108,8 +110,23 @@ class Zstd final : public Shuffled {
         return none_if(written >= in.size(), written);
     }
     std::optional<std::size_t> expand(std::span<const std::byte> in, std::span<std::byte> out) const override {
+        if (!ours(in)) return std::nullopt;
         const std::size_t bytes = ZSTD_decompressDCtx(decompressor(), out.data(), out.size(), in.data(), in.size());
         return none_if(ZSTD_isError(bytes) != 0, bytes);
+    }
+
+    /// A frame or two of the format's final version. The library also takes frames of former ones, and allocates at
+    /// each, and any number of frames to be skipped.
+    static bool ours(std::span<const std::byte> in) {
+        constexpr int kFramesMax = 2;
+        int frames = 0;
+        while (!in.empty() && frames++ < kFramesMax) {
+            if (in.size() < sizeof(std::uint32_t) || load<std::uint32_t>(in) != ZSTD_MAGICNUMBER) return false;
+            const std::size_t bytes = ZSTD_findFrameCompressedSize(in.data(), in.size());
+            if (ZSTD_isError(bytes) != 0) return false;
+            in = in.subspan(bytes);
+        }
+        return frames > 0 && in.empty();
     }
 
     int level_;

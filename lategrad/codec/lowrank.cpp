@@ -134,9 +134,20 @@ class LowRankEncoder final : public ChunkedEncoder {
     std::vector<Matrix> starts_; ///< Q, columns × rank, by piece
 };
 
+/// Eigen divides a product into blocks that fit the machine's caches, and how it is divided decides its rounding: with
+/// these sizes on every machine in the same way.
+void fix_blocks() {
+    static const bool fixed = [] {
+        Eigen::setCpuCacheSizes(32 << 10, 512 << 10, 4 << 20);
+        return true;
+    }();
+    (void)fixed;
+}
+
 } // namespace
 
 LowRankRule::LowRankRule(std::size_t rank, const CodecSetup& setup) {
+    fix_blocks();
     std::vector<MatrixShape> tensors = setup.tensors;
     if (tensors.empty()) tensors.push_back({.rows = 1, .columns = setup.elements});
     std::size_t first = 0;

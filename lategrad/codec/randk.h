@@ -17,6 +17,7 @@ class RandKRule final : public ChunkRule {
     std::size_t chunk_bytes(std::size_t elements) const override;
     bool variable() const override { return true; }
     double bytes_per_element() const override { return share_ * sizeof(float); }
+    std::size_t word() const override { return sizeof(float); }
     std::size_t preamble_bytes() const override { return sizeof(std::uint64_t); }
     bool error_feedback() const override { return true; }
     std::optional<std::size_t> encode(std::span<const float> values, const Draw& draw,

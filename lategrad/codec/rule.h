@@ -40,7 +40,7 @@ class Rule {
     virtual std::size_t bytes_max(std::size_t /*elements*/) const { return std::numeric_limits<std::size_t>::max(); }
     /// About how many they are, where they vary.
     virtual double bytes_per_element() const { return static_cast<double>(chunk_bytes(4096)) / 4096; }
-    /// Bytes between which a byte shuffle pays before the lossless stage; 1: none.
+    /// Bytes of a value, whose bytes are shuffled before the lossless stage; 1: a shuffle does not pay.
     virtual std::size_t word() const { return 1; }
 
     /// What stands before the chunks, for all of them.

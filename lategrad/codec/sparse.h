@@ -21,6 +21,8 @@ class SparseRule : public Rule {
     bool error_feedback() const final { return true; }
     std::size_t chunk_bytes(std::size_t elements) const final { return elements * kEntryBytes; }
     bool variable() const final { return true; }
+    /// Of the values. Places are half as long: their high bytes come together too.
+    std::size_t word() const final { return sizeof(float); }
     std::size_t bytes_max(std::size_t elements) const final { return count(share_at(0), elements) * kEntryBytes; }
     double bytes_per_element() const final { return share_ * kEntryBytes; }
     Reason check(const EncodedChunk& chunk) const final;

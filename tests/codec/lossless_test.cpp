@@ -82,6 +82,31 @@ TEST(Zstd, HasACodeForEachPlane) {
     EXPECT_LT(bytes.value(), 11.5 / 8 * kValues); // one code for both takes 13 bits
 }
 
+/// The library decompresses more than it compresses to: frames of its first versions, for which it allocates, and
+/// frames to be skipped.
+TEST(Zstd, TakesNoOtherFramesThanItMakes) {
+    const auto stage = make_lossless("zstd");
+    const auto bytes_of = [](std::initializer_list<int> values) {
+        std::vector<std::byte> bytes;
+        for (const int value : values) bytes.push_back(static_cast<std::byte>(value));
+        return bytes;
+    };
+    const auto joined = [](std::vector<std::byte> a, const std::vector<std::byte>& b) {
+        a.insert(a.end(), b.begin(), b.end());
+        return a;
+    };
+    std::vector<std::byte> zeros(100), frame(100), out(300);
+    frame.resize(stage->compress(zeros, 1, frame).value());
+    const auto skipped = bytes_of({0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 1, 2});
+    const auto version_0_7 =
+        bytes_of({0x27, 0xb5, 0x2f, 0xfd, 0x20, 5, 0x40, 0, 5, 'h', 'e', 'l', 'l', 'o', 0xc0, 0, 0});
+    EXPECT_EQ(stage->decompress(joined(frame, frame), 1, out), 200u);
+    for (const auto& other : {joined(skipped, frame), joined(frame, skipped), version_0_7, joined(frame, version_0_7),
+                              joined(frame, joined(frame, frame)), bytes_of({0x28, 0xb5, 0x2f}), bytes_of({})}) {
+        EXPECT_FALSE(stage->decompress(other, 1, out));
+    }
+}
+
 TEST_P(LosslessStages, GivesBackEveryFloatByItself) {
     Coding coding(GetParam(), 40'000, 1);
     RandomStream stream(2, Purpose::test);

@@ -4,44 +4,19 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <map>
-#include <new>
 #include <numeric>
 #include <string>
 #include <utility>
 
 #include "lategrad/core/error.h"
 #include "lategrad/core/random.h"
+#include "tests/codec/allocations.h"
 #include "tests/testing/same_bits.h"
-
-namespace {
-
-std::atomic<long> allocations{0};
-
-} // namespace
-
-// Counted, for the test that a steady state makes none: of a pool each block too. Not inlined: GCC would see malloc and
-// free of different pairs.
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-    ++allocations;
-    if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { // std::stable_sort asks it
-    ++allocations;
-    return std::malloc(bytes == 0 ? 1 : bytes);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-    std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-    std::free(memory);
-}
+#include "tests/testing/simd_targets.h"
 
 namespace lategrad {
 namespace {
@@ -233,6 +208,18 @@ TEST(Publish, EveryWorkerHoldsWhatIsPublished) {
     }
 }
 
+TEST(Publish, EveryWorkerHoldsWhatIsPublishedOnEveryTarget) {
+    for (const std::string& spec : all_specs()) {
+        std::vector<std::uint64_t> expected;
+        on_every_simd_target([&](const char* target) {
+            std::vector<std::uint64_t> payloads;
+            random_schedule(spec, payloads);
+            if (expected.empty()) expected = payloads;
+            EXPECT_EQ(payloads, expected) << spec << ' ' << target; // as each decodes to what was published, so do all
+        });
+    }
+}
+
 TEST(Publish, AFewParametersTravelToo) {
     // The shortest payloads of gradient codecs are shorter than the header of all others.
     for (const std::string& spec : all_specs()) {
@@ -409,6 +396,39 @@ TEST(Publish, WhatIsLeftOutStaysOnceAndComesLater) {
     }
 }
 
+TEST(Publish, ScalesUnbiasedDifferencesSoThatLeastIsLeftOut) {
+    for (const std::string inner : {"qsgd:2", "qsgd:4", "qsgd:8", "terngrad"}) {
+        Server server("delta:" + inner);
+        CodecSetup setup_of_difference = setup();
+        setup_of_difference.tail = 0;
+        const auto codec = make_codec(inner, setup_of_difference);
+        server.publish();
+        for (int i = 0; i < 5; ++i) {
+            const Version base = server.version;
+            server.move();
+            const std::vector<float> difference = server.remainder();
+            server.publish({&base, 1});
+            const Buffer payload = server.publisher.payload(base);
+            const auto body = bytes_of(payload).subspan(24 + kTail * 4);
+            const EncodedTerm encoded{body.subspan(8), 1};
+            double along = 0, squares = 0;
+            std::vector<float> decoded(codec->chunk());
+            for (std::size_t first = 0; first < kElements; first += decoded.size()) {
+                const std::size_t size = std::min(decoded.size(), kElements - first);
+                codec->weighted_sum({&encoded, 1}, first, std::span(decoded).first(size));
+                for (std::size_t j = 0; j < size; ++j) {
+                    along += static_cast<double>(difference[first + j]) * decoded[j];
+                    squares += static_cast<double>(decoded[j]) * decoded[j];
+                }
+            }
+            float scale = 0;
+            std::memcpy(&scale, &body[4], sizeof scale);
+            EXPECT_NEAR(scale, std::min(along / squares, 1.0), 1e-6) << inner;
+            EXPECT_EQ(scale < 0.9F, inner != "qsgd:8") << inner << ' ' << scale;
+        }
+    }
+}
+
 TEST(Publish, NothingRunsAway) {
     for (const char* spec : {"delta:qsgd:2", "delta:qsgd:4", "delta:terngrad", "delta:qsgd:8", "delta:signsgd"}) {
         Server server(spec);
@@ -543,13 +563,13 @@ TEST(Publish, SteadyStateAllocatesNothing) {
         worker.decode(server.publisher.payload(std::nullopt), server.version);
         long before = 0;
         for (int i = 1; i < 60; ++i) {
-            if (i == 40) before = allocations; // pools and lists have grown, the one of versions to 64
+            if (i == 40) before = allocations(); // pools and lists have grown, the one of versions to 64
             const Version base = server.version;
             server.move();
             server.publish({&base, 1});
             worker.decode(server.publisher.payload(base), server.version);
         }
-        EXPECT_EQ(allocations - before, 0) << spec;
+        EXPECT_EQ(allocations() - before, 0) << spec;
     }
 }
 

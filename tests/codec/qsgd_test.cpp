@@ -73,6 +73,15 @@ TEST(QsgdRule, IsUnbiasedWithinItsVarianceBound) {
                 ASSERT_NEAR(drawn.mean[i], values[i], 5 * drawn.deviation_of_mean[i] + rare) << bits << ' ' << i;
             }
             EXPECT_EQ(drawn.mean[3], 0);
+            EXPECT_NEAR(drawn.along, 1, 5 * drawn.deviation_of_along + 1e-5) << bits << ' ' << size;
+            // Between two levels, a fraction f above the lower one: a level's square times f(1 − f).
+            double variance = 0;
+            for (const float value : values) {
+                const double level = std::abs(value) / norm * s;
+                const double f = level - std::floor(level);
+                variance += norm / s * (norm / s) * f * (1 - f);
+            }
+            EXPECT_NEAR(drawn.squared_error / variance, 1, 0.03) << bits << ' ' << size;
             const auto d = static_cast<double>(size);
             EXPECT_LE(drawn.squared_error, std::min(d / (s * s), std::sqrt(d) / s) * norm * norm * 1.02)
                 << bits << ' ' << size;

@@ -55,11 +55,13 @@ TEST(TernRule, IsUnbiasedButForClipping) {
     values[8] = 0;
     Coding coding("terngrad", values.size());
     const auto wanted = clipped(values);
-    const Moments drawn = moments(coding, values, kDraws);
+    const Moments drawn = moments(coding, values, wanted, kDraws);
     for (std::size_t i = 0; i < values.size(); ++i) {
         EXPECT_NEAR(drawn.mean[i], wanted[i], 5 * drawn.deviation_of_mean[i] + 1e-5) << i;
     }
     EXPECT_EQ(drawn.mean[8], 0);
+    EXPECT_NEAR(drawn.along, 1, 5 * drawn.deviation_of_along);
+    EXPECT_LT(drawn.deviation_of_along, 0.005);
 }
 
 TEST(TernRule, TheSecondMomentIsTheScaleTimesTheL1Norm) {
