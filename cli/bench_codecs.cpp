@@ -10,6 +10,7 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
@@ -70,9 +71,8 @@ void take_steps(const Problem& problem, Steps& steps) {
                 "--model {}: its gradient is not finite in step {}; there is nothing to encode", o.model, i));
         }
         const auto after = steps.params.emplace_back(steps.pool.lease(bytes)).floats();
-        for (std::size_t j = 0; j < after.size(); ++j) {
-            after[j] = before[j] - static_cast<float>(o.lr) * std::as_const(grad).floats()[j];
-        }
+        std::ranges::copy(std::as_const(grad).floats(), after.begin()); // its tail is the next version's
+        for (std::size_t j = 0; j < model.trainable(); ++j) after[j] = before[j] - static_cast<float>(o.lr) * after[j];
     }
 }
 
@@ -291,14 +291,18 @@ void add_bench(CLI::App& program, Command& chosen) {
     add("--batch-size", o.run.batch_size, "global; each worker takes a share", "N");
     add("--link", o.link, "each worker's and the server's, in each direction, as 100Mbit or 1Gbit,100us",
         "RATE[,LATENCY]");
-    command->add_option("--codecs", o.codecs, "gradient codecs to measure")->delimiter(',')->type_name("C1,C2,...");
-    command->add_option("--publish-codecs", o.publish_codecs, "codecs of parameters to measure")
-        ->delimiter(',')
-        ->type_name("C1,C2,...");
+    const auto add_list = [&](const char* name, std::vector<std::string>& list, const char* what) {
+        command->add_option(name, list, fmt::format("{}; default {}", what, fmt::join(list, ",")))
+            ->delimiter(',')
+            ->type_name("C1,C2,...");
+    };
+    add_list("--codecs", o.codecs, "gradient codecs to measure");
+    add_list("--publish-codecs", o.publish_codecs, "codecs of parameters to measure");
     command->add_flag("--json", o.json, "as JSON, with times in seconds");
     command->footer(
         "An update, without the gradients: workers encode side by side, their payloads share the server's\n"
-        "link, the server checks them one by one and decodes them on all cores; and back.\n\nExamples:\n"
+        "link, the server checks them one by one and decodes them on all cores; and back. delta: is measured for\n"
+        "workers that hold the version before; those that come late are sent more.\n\nExamples:\n"
         "  lategrad bench codecs --link 100Mbit\n"
         "  lategrad bench codecs --model mlp:800,500 --workers 16 --link 1Gbit --codecs none,bf16,signsgd\n");
     command->callback([options, &chosen] { chosen = [options] { return bench_codecs(*options); }; });

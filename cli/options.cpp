@@ -87,6 +87,12 @@ void resolve_certified(Job& job) {
     require(o.momentum == 0, fmt::format("--momentum {}: {}; set it to 0", o.momentum, kPlain));
     require(!job.schedule.exceeds_base(),
             fmt::format("--lr-schedule {}: rises above --lr, which --late-weight certified bounds", o.lr_schedule));
+    constexpr const char* kExact =
+        "--late-weight certified holds for gradients and parameters as they are; take one that "
+        "keeps every bit: none, lz4, zstd or blosc";
+    require(make_codec(o.codec, {.elements = 1})->exact(), fmt::format("--codec {}: {}", o.codec, kExact));
+    require(PublishCodec(o.publish_codec, {.elements = 1}).exact(),
+            fmt::format("--publish-codec {}: {}", o.publish_codec, kExact));
     if (o.curvature.empty()) return;
     job.curvature = parse_curvature(o.curvature);
     require(o.lr <= 1 / job.curvature->max,
@@ -116,7 +122,7 @@ std::vector<std::string> codec_list(const std::vector<std::string>& items) {
 }
 
 void add_run_options(CLI::App& command, RunOptions& o) {
-    const auto add = [&](const char* group, const char* name, auto& value, const char* help) {
+    const auto add = [&](const char* group, const char* name, auto& value, const std::string& help) {
         using T = std::remove_reference_t<decltype(value)>;
         CLI::Option* option = command.add_option(name, value, help)
                                   ->group(group)
@@ -185,12 +191,8 @@ void add_run_options(CLI::App& command, RunOptions& o) {
         ->type_name("SCHEDULE");
 
     constexpr const char* kCompression = "Compression (docs/codecs.md)";
-    add(kCompression, "--codec", o.codec,
-        "of gradients: none, fp16, bf16, topk:R, dgc:R[,CLIP], randk:R, qsgd:BITS, terngrad, signsgd or lowrank:RANK, "
-        "each with +lz4, +zstd[:LEVEL] or +blosc behind it; or one of these three alone")
-        ->type_name("CODEC");
-    add(kCompression, "--publish-codec", o.publish_codec,
-        "of parameters: none, fp16, bf16, lz4, zstd[:LEVEL], blosc, bf16+lz4 and the like, or delta:CODEC")
+    add(kCompression, "--codec", o.codec, fmt::format("of gradients: {}", codec_forms()))->type_name("CODEC");
+    add(kCompression, "--publish-codec", o.publish_codec, fmt::format("of parameters: {}", PublishCodec::forms()))
         ->type_name("CODEC");
 
     constexpr const char* kEnd = "When it ends (the first of these; default --epochs 5)";
@@ -295,7 +297,7 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
                 const std::string name = "--" + std::string(key.str());
                 const CLI::Option* option = command.get_option_no_throw(name);
                 if (name == "--policy" && command.get_option_no_throw("--policies")) continue; // compare has several
-                if (name == "--codec" && (given("--codecs") || table[command.get_name()]["codecs"])) continue;
+                if (name == "--codec" && (given("--codecs") || table.contains("codecs"))) continue;
                 require(option && name != "--config", where + ": there is no such option");
                 if (const auto* truth = value.as_boolean()) {
                     require(option->get_items_expected_max() == 0, where + ": expected a value, not a boolean");

@@ -89,11 +89,11 @@ int run_recorded(const Problem& problem, const RecorderOptions& options, Signals
     else if (!o.quiet) fmt::print("{}", human_summary(summary, recorder.path()));
     if (trained.outcome == Outcome::diverged) {
         spdlog::error(
-            "the run diverged: one gradient after the other {}; try a smaller --lr, or see by lategrad inspect "
-            "whether they all came from one worker",
-            o.codec == "none" ? "held a NaN or an infinity"
-                              : fmt::format("held a NaN, an infinity or what --codec {} cannot hold, or "
-                                            "arrived damaged",
+            "the run diverged: one gradient after the other {}, or see by lategrad inspect whether they all came from "
+            "one worker",
+            o.codec == "none" ? "held a NaN or an infinity; try a smaller --lr"
+                              : fmt::format("held a NaN, an infinity or what --codec {} cannot hold, or arrived "
+                                            "damaged; try a smaller --lr or --codec bf16",
                                             o.codec));
     }
     if (recorder.damaged())

@@ -90,7 +90,7 @@ std::vector<Plan> plan_of(const std::vector<RunEvent>& events, const Policy& pol
             for (Plan::Gradient& gradient : gradients) {
                 // With a version it was told the scale of the update of this version.
                 const double learning_rate = plans.at(gradient.base.value()).update.learning_rate;
-                gradient.step_scale = static_cast<float>(optimizer.step_scale(learning_rate));
+                gradient.step_scale = optimizer.step_scale(learning_rate);
             }
         }
     }
@@ -102,8 +102,10 @@ constexpr std::size_t kHeldMax = std::size_t{1} << 20;
 
 class Replay {
   public:
-    Replay(const Problem& problem, const std::vector<RunEvent>& events)
+    /// `path`: of the run, for what is said of it.
+    Replay(const Problem& problem, const std::vector<RunEvent>& events, std::string path)
         : problem_(problem),
+          path_(std::move(path)),
           pool_(std::max(1u, std::thread::hardware_concurrency())),
           setup_(codec_setup(problem, problem.model->trainable(), problem.model->size())),
           codec_(make_codec(problem.job.options.codec, setup_)),
@@ -215,9 +217,10 @@ class Replay {
             auto& waiting = workers_[gradient.worker.value()].waiting;
             const auto payload = waiting.find(gradient.step);
             if (payload == waiting.end()) {
-                throw InputError(fmt::format("events.jsonl: update {} applies gradient {} of worker {}, which did not "
-                                             "arrive before it or is not finite",
-                                             update.version.value(), gradient.step.value(), gradient.worker.value()));
+                throw InputError(
+                    fmt::format("{}/events.jsonl: update {} applies gradient {} of worker {}, which did not "
+                                "arrive before it or is not finite",
+                                path_, update.version.value(), gradient.step.value(), gradient.worker.value()));
             }
             update_.terms.push_back(
                 make_term(gradient, update.version, update.denominator, least, std::move(payload->second)));
@@ -234,6 +237,7 @@ class Replay {
     }
 
     const Problem& problem_;
+    std::string path_;
     ThreadPool pool_;
     CodecSetup setup_;
     std::unique_ptr<Codec> codec_;
@@ -295,7 +299,7 @@ int replay(const std::string& path, bool quiet) {
     const auto recorded = load_weights(weights_of_run(path), *problem.model);
 
     const bool terminal = !quiet && is_terminal(stderr);
-    Replay again(problem, run.events);
+    Replay again(problem, run.events, path);
     const auto replayed = again.run([&](std::size_t done) {
         if (terminal && (done % 10 == 0 || done == updates.size())) {
             fmt::print(stderr, "\rreplayed {} of {} updates{}", done, updates.size(),

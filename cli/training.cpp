@@ -110,7 +110,7 @@ Problem make_problem(const Job& job) {
         if (received_bytes_max(problem, serves) > kPayloadBytesMax) {
             throw InputError(
                 fmt::format("{}: {} parameters of --model {} could take {} bytes; the most that one message "
-                            "carries is {}",
+                            "carries is {}; take none or another one",
                             serves ? "--codec " + o.codec : "--publish-codec " + o.publish_codec, problem.model->size(),
                             o.model, received_bytes_max(problem, serves), kPayloadBytesMax));
         }

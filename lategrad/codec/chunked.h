@@ -35,6 +35,7 @@ class ChunkedCodec final : public Codec {
                  const CodecSetup& setup);
 
     const std::string& name() const override { return name_; }
+    bool exact() const override { return rule_->exact(); }
     bool error_feedback() const override { return rule_->error_feedback(); }
     bool takes_momentum() const override { return rule_->takes_momentum(); }
     std::size_t chunk() const override { return chunk_; }

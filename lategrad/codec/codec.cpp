@@ -117,6 +117,10 @@ std::unique_ptr<Codec> find_codec(std::string_view spec, const CodecSetup& setup
     return std::make_unique<ChunkedCodec>(std::string(spec), std::move(rule), std::move(behind), setup);
 }
 
+std::string_view codec_forms() {
+    return kForms;
+}
+
 std::string_view codec_name(std::string_view spec) {
     return spec.substr(0, spec.find_first_of(":+"));
 }

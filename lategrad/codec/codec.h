@@ -89,6 +89,8 @@ class Codec {
     /// As on the command line (`--codec`).
     virtual const std::string& name() const = 0;
 
+    /// Whether what is decoded is what was encoded, bit for bit.
+    virtual bool exact() const = 0;
     /// Whether an encoder keeps what it leaves out, and takes refunds.
     virtual bool error_feedback() const = 0;
     /// Whether encoders have the run's momentum (CodecSetup), so that the server must not have it too.
@@ -126,6 +128,9 @@ std::unique_ptr<Codec> make_codec(std::string_view spec, const CodecSetup& setup
 /// The same, where it is a part of what was given: null where no codec has that name. Throws InputError,
 /// "{before}{spec}: expected …", where one has but not with that argument or that stage.
 std::unique_ptr<Codec> find_codec(std::string_view spec, const CodecSetup& setup, std::string_view before);
+
+/// The names that make_codec takes, for help and errors.
+std::string_view codec_forms();
 
 /// topk of topk:0.01+zstd.
 std::string_view codec_name(std::string_view spec);

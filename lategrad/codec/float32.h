@@ -11,6 +11,7 @@ class Float32Rule final : public ChunkRule {
     std::size_t chunk_bytes(std::size_t elements) const override { return elements * sizeof(float); }
     std::size_t word() const override { return sizeof(float); }
     bool error_feedback() const override { return false; }
+    bool exact() const override { return true; }
     std::optional<std::size_t> encode(std::span<const float> values, const Draw& draw,
                                       std::span<std::byte> out) const override;
     Reason check(const EncodedChunk& chunk) const override;

@@ -111,6 +111,10 @@ PublishCodec::PublishCodec(std::string_view spec, const CodecSetup& setup, std::
     }
 }
 
+std::string_view PublishCodec::forms() {
+    return kForms;
+}
+
 std::size_t PublishCodec::whole_bytes() const {
     return kHeader + params_bytes();
 }

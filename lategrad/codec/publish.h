@@ -48,6 +48,10 @@ class PublishCodec {
 
     /// As on the command line.
     const std::string& name() const { return name_; }
+    /// The names that the constructor takes, for help and errors.
+    static std::string_view forms();
+    /// Whether ŵ is w, bit for bit.
+    bool exact() const { return kind_ == Kind::none || (kind_ == Kind::stateless && codec_->exact()); }
     /// Whether a payload is the parameters' own buffer (none).
     bool in_place() const { return kind_ == Kind::none; }
     /// No payload is longer. What is longer need not be received.

@@ -10,6 +10,7 @@ class RawCodec final : public Codec {
     explicit RawCodec(const CodecSetup& setup) : elements_(setup.elements), tail_(setup.tail) {}
 
     const std::string& name() const override { return name_; }
+    bool exact() const override { return true; }
     bool error_feedback() const override { return false; }
     bool in_place() const override { return true; }
     std::size_t chunk() const override { return 4096; }

@@ -30,6 +30,8 @@ class Rule {
     /// Whether encoders have the run's momentum (CodecSetup), so that the server must not have it too.
     virtual bool takes_momentum() const { return false; }
 
+    /// Whether what is decoded is what was encoded, bit for bit.
+    virtual bool exact() const { return false; }
     /// Whether the expectation of what is decoded is what was encoded, while it may be much longer than that.
     virtual bool unbiased() const { return false; }
 

@@ -16,7 +16,7 @@ class Adam final : public Optimizer {
     std::string_view name() const override { return decay_ == WeightDecay::l2 ? "adam" : "adamw"; }
     void begin_update(double learning_rate) override;
     /// Its step does not grow with the gradient: a rescaled one would only disturb v.
-    double step_scale(double) const override { return 1; }
+    float step_scale(double) const override { return 1; }
     void apply(std::size_t first, std::span<const float> in, std::span<float> out,
                std::span<const float> grad) override;
     std::vector<std::span<float>> state() override { return {mean_.floats(), square_.floats()}; }

@@ -1,8 +1,10 @@
 /// Optimizers on spans, as they run on the server: one pass over memory, chunk by chunk, on all threads.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,9 +33,11 @@ class Optimizer {
     /// Once before the chunks of an update. `learning_rate` is that of this update.
     virtual void begin_update(double learning_rate) = 0;
 
-    /// What a gradient moves the parameters by at this learning rate, up to a constant. By this a worker rescales what
-    /// it left out of one step and adds to another.
-    virtual double step_scale(double learning_rate) const { return learning_rate; }
+    /// What a gradient moves the parameters by at this learning rate, up to a constant; finite. By this a worker
+    /// rescales what it left out of one step and adds to another.
+    virtual float step_scale(double learning_rate) const {
+        return static_cast<float>(std::min<double>(learning_rate, std::numeric_limits<float>::max()));
+    }
 
     /// Parameters [first, first + grad.size()): reads `in` and `grad`, writes `out` (which may be `in`). Threads may
     /// call this at once on disjoint ranges. All spans are of one length.

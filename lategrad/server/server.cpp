@@ -19,6 +19,7 @@ Server::Server(const ServerOptions& options, std::unique_ptr<Policy> policy, con
     : options_(options),
       policy_(std::move(policy)),
       versions_(versions),
+      in_place_(codec.in_place()),
       update_(codec, optimizer, options, publisher),
       parameters_(std::move(initial)) {
     CHECK(options.workers > 0 && options.trainable > 0 && options.trainable <= options.size);
@@ -150,8 +151,9 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
         out.events.push_back({now, LostEvent{worker, step, Reason::cancelled}});
     }
     decision_.clear();
-    // A worker sends an empty payload where its gradient is not finite, or its codec's format does not hold it.
-    const Reason defect = message.payload.bytes() > 0 ? push.defect : Reason::not_finite;
+    // A worker with a codec sends an empty payload where its gradient is not finite, or the format does not hold it.
+    const bool refused = message.payload.bytes() == 0 && !in_place_;
+    const Reason defect = refused ? Reason::not_finite : push.defect;
     if (defect != Reason::none) {
         policy_->step(GradientRejected{worker, message.version, defect}, now, decision_);
     } else {
@@ -318,14 +320,16 @@ void Server::send_parameters(Time now, Effects& out) {
         if (!member.here) continue; // it left while the update was carried out
         const bool cancels = std::binary_search(decision_.cancel.begin(), decision_.cancel.end(), worker);
         const Step step = ledger_.assign(worker, published_);
+        const bool refunds = policy_->refunds(member.fate, member.reason);
+        CHECK(!(cancels && refunds)); // the verdict is of the gradient before, which may not be the last one pushed
         send(member.peer,
              {.type = MessageType::parameters,
               .worker = worker,
               .step = step,
               .version = published_,
               .cancels = cancels,
-              .refunds = policy_->refunds(member.fate, member.reason),
-              .step_scale = static_cast<float>(update_.optimizer.step_scale(learning_rate())),
+              .refunds = refunds,
+              .step_scale = update_.optimizer.step_scale(learning_rate()),
               .fate = member.fate,
               .reason = member.reason,
               .payload = update_.publisher ? update_.publisher->payload(member.has) : parameters_},

@@ -131,6 +131,7 @@ class Server final : public Node {
     ServerOptions options_;
     std::unique_ptr<Policy> policy_;
     BufferPool& versions_;
+    bool in_place_; ///< of the codec
     Update update_;
     Ledger ledger_;
 

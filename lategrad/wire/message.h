@@ -35,7 +35,7 @@ struct Message {
     double loss = 0;            ///< push: mean over its batch
     double compute_seconds = 0; ///< push: how long the gradient took
     bool cancels = false;       ///< parameters: give up the gradient being computed
-    bool refunds = false;       ///< parameters: the worker's gradient before this one may join its residual again
+    bool refunds = false;       ///< parameters: the last gradient pushed may join the residual again; never cancels too
     float step_scale = 0;       ///< parameters: of an update now (Optimizer::step_scale)
     Fate fate = Fate::lost;     ///< parameters: what became of the worker's gradient before this one
     Reason reason = Reason::none;

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "tests/cli/small_run.h"
 
 namespace lategrad {
@@ -74,6 +76,13 @@ TEST(Compare, PutsCodecsSideBySide) {
                                          "--quiet", "--out", (dir / "again").string()});
     EXPECT_EQ(as_that_run.status, 0) << as_that_run.err; // its codec gives way to the list
     EXPECT_TRUE(std::filesystem::exists(dir / "again/fp16/summary.json"));
+
+    std::ofstream(dir / "lists.toml") << "codec = \"bf16\"\ncodecs = \"none,fp16\"\n";
+    const Ran as_file_says = run_program({"compare", "--config", (dir / "lists.toml").string(), "--data",
+                                          write_blobs(dir).string(), "--model", "logistic", "--batch-size", "64",
+                                          "--epochs", "1", "--quiet", "--out", (dir / "listed").string()});
+    EXPECT_EQ(as_file_says.status, 0) << as_file_says.err;
+    EXPECT_TRUE(std::filesystem::exists(dir / "listed/fp16/summary.json"));
 
     arguments.back() = (dir / "json").string();
     arguments.insert(arguments.end(), {"--json", "--policies", "sync,reuse"});

@@ -42,11 +42,26 @@ TEST(Simulate, RunsInWhichWorkersDieAndReturnReplay) {
             simulated(small_run(dir, policy,
                                 {"--workers", "6", "--straggle", "exp:20ms", "--policy", policy, "--late-weight",
                                  "span", "--codec", "topk:0.1", "--publish-codec", "delta:qsgd:8", "--staleness-max",
-                                 "1", "--failures", "mtbf:300ms,rejoin:50ms,detect:30ms", "--update-time", "15ms"}))));
+                                 "0", "--failures", "mtbf:300ms,rejoin:50ms,detect:30ms", "--update-time", "15ms"}))));
         expect_accounted(summary);
         EXPECT_GT(summary["lost"], 6) << policy;
+        if (std::string_view(policy) == "reuse") {
+            EXPECT_GT(summary["dropped"], 0);
+        }
         const Ran replayed = run_program({"replay", (dir / policy).string()});
         EXPECT_THAT(replayed.out, HasSubstr("the same, bit for bit")) << policy << replayed.err;
+    }
+}
+
+TEST(Simulate, RunsInWhichDroppedGradientsComeBackReplay) {
+    const TempDir dir;
+    for (const char* codec : {"topk:0.05", "signsgd+zstd", "dgc:0.1", "lowrank:2", "randk:0.1"}) {
+        const json summary = summary_of(run_program(simulated(small_run(
+            dir, codec,
+            {"--codec", codec, "--staleness-max", "0", "--straggle", "exp:20ms", "--lr-schedule", "step:0.3,0.5"}))));
+        EXPECT_GT(summary["dropped"], 10) << codec;
+        const Ran replayed = run_program({"replay", (dir / codec).string()});
+        EXPECT_THAT(replayed.out, HasSubstr("the same, bit for bit")) << codec << replayed.err;
     }
 }
 

@@ -153,6 +153,20 @@ TEST(Train, AnInterruptedRunEndsCleanly) {
     close(notify);
 }
 
+TEST(Train, SaysWhereTheCodecTakesTheMomentum) {
+    const TempDir dir;
+    const Ran ran = run_program(small_run(dir, "run", {"--codec", "dgc:0.1", "--momentum", "0.9", "--updates", "2"}));
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    EXPECT_THAT(ran.err, HasSubstr("--codec dgc:0.1: the momentum, 0.9, is the workers'"));
+}
+
+TEST(Train, AnEnormousLearningRateDivergesLikeOthers) {
+    const TempDir dir;
+    const Ran ran = run_program(small_run(dir, "run", {"--codec", "topk:0.1", "--lr", "1e39"}));
+    EXPECT_EQ(ran.status, 1); // not the program's
+    EXPECT_THAT(ran.err, HasSubstr("the run diverged"));
+}
+
 TEST(Train, ADivergedRunSaysSo) {
     const TempDir dir;
     const Ran ran = run_program(small_run(dir, "run", {"--lr", "1e30", "--model", "mlp:20,20"}));

@@ -54,6 +54,12 @@ TEST(WrongInput, OptionValues) {
     train({"--codec", "topk:2"}, "--codec topk:2");
     train({"--codec", "bf16+zip"}, "--codec bf16+zip");
     train({"--codec", "dgc:0.01", "--momentum", "0.9", "--nesterov"}, "--nesterov: --codec dgc:0.01 has the momentum");
+    train(
+        {"--codec", "bf16+lz4", "--late-weight", "certified"},
+        "--codec bf16+lz4: --late-weight certified holds for gradients and parameters as they are; take one that keeps "
+        "every bit: none, lz4, zstd or blosc");
+    train({"--publish-codec", "delta:lz4", "--codec", "zstd", "--late-weight", "certified"},
+          "--publish-codec delta:lz4: --late-weight certified holds for");
     train({"--publish-codec", "signsgd"}, "--publish-codec signsgd");
     train({"--publish-codec", "delta:none"}, "--publish-codec delta:none: expected none, fp16, ");
     train({"--publish-codec", "delta:topk:"}, "--publish-codec delta:topk:: expected topk:R with R");

@@ -137,7 +137,9 @@ TEST(Optimizer, AdamStepsByTheLearningRateFirst) {
 }
 
 TEST(Optimizer, OnlyAStepOfSgdGrowsWithTheGradient) {
-    EXPECT_EQ(make_optimizer({.kind = "sgd", .momentum = 0.9}, 1)->step_scale(0.25), 0.25);
+    EXPECT_EQ(make_optimizer({.kind = "sgd", .momentum = 0.9}, 1)->step_scale(0.25), 0.25F);
+    EXPECT_EQ(make_optimizer({}, 1)->step_scale(1e39),
+              std::numeric_limits<float>::max()); // a message takes no infinity
     for (const char* kind : {"adam", "adamw"}) EXPECT_EQ(make_optimizer({.kind = kind}, 1)->step_scale(0.25), 1);
 }
 

@@ -18,11 +18,20 @@ namespace {
 constexpr std::size_t kFloats = 24;
 const std::vector<MatrixShape> kTensors = {{.rows = 4, .columns = 5}, {.rows = 1, .columns = 4}};
 
+/// A model of several chunks, also behind a lossless stage, or one as small as kFloats.
+std::vector<MatrixShape> tensors_of(std::size_t floats) {
+    if (floats == kFloats) return kTensors;
+    return {{.rows = 40, .columns = 50}, {.rows = 1, .columns = floats - 2000}};
+}
+
 /// What a payload makes an update add.
-std::vector<float> decoded(const Codec& codec, const Buffer& payload, std::size_t floats = kFloats) {
+std::vector<float> decoded(const Codec& codec, const Buffer& payload, std::size_t floats) {
     std::vector<float> sum(floats);
     const EncodedTerm term{{payload.data(), payload.bytes()}, 1};
-    codec.weighted_sum({&term, 1}, 0, sum);
+    for (std::size_t first = 0; first < floats; first += codec.chunk()) {
+        const std::size_t size = std::min(codec.chunk(), floats - first);
+        codec.weighted_sum({&term, 1}, first, std::span(sum).subspan(first, size));
+    }
     return sum;
 }
 
@@ -33,33 +42,40 @@ struct Life {
         std::vector<float> added;   ///< to what is left out: the gradient, or with momentum the velocity it has led to
         std::vector<float> payload; ///< decoded
     };
+    /// After an encoding, whole or failed.
+    struct State {
+        std::size_t encoded = 0;  ///< so many until then
+        std::size_t refunded = 0; ///< so many of them could have been
+        std::vector<float> residual;
+    };
     std::vector<Encoded> encoded;
-    std::size_t refunded = 0;    ///< so many of them could have been, by an encoding after them, whole or failed
-    std::vector<float> residual; ///< at its end
-    std::vector<float> velocity = std::vector<float>(kFloats);
+    std::vector<State> states;
+    std::vector<float> velocity;
 };
 
 /// Keeps a worker's lives, as its processes begin and encode.
 class Books {
   public:
-    Books(const std::string& codec, double momentum)
-        : codec_(make_codec(codec, {.elements = kFloats, .tensors = kTensors})),
+    Books(const std::string& codec, std::size_t floats, double momentum)
+        : codec_(make_codec(codec, {.elements = floats, .tensors = tensors_of(floats)})),
+          floats_(floats),
           momentum_(momentum) {}
 
     void watch(VirtualClusterOptions& options) {
-        options.begins_life = [this](WorkerId worker) { lives_[worker].emplace_back(); };
+        options.begins_life = [this](WorkerId worker) { lives_[worker].emplace_back().velocity.resize(floats_); };
         options.encoded = [this](WorkerId worker, Step step, std::span<const float> grad, const Buffer& payload,
                                  std::span<const float> residual) {
             Life& life = lives_[worker].back();
-            life.residual.assign(residual.begin(), residual.end());
-            life.refunded = life.encoded.size();
-            if (!payload) return; // not finite: as if it had not been
-            std::vector<float> added, sent = decoded(*codec_, payload);
-            for (std::size_t i = 0; i < kFloats; ++i) {
-                added.push_back(static_cast<float>(momentum_) * life.velocity[i] + grad[i]);
-                life.velocity[i] = sent[i] == 0 ? added[i] : 0; // factor masking
+            const std::size_t before = life.encoded.size();
+            if (payload) { // else not finite: as if it had not been
+                std::vector<float> added, sent = decoded(*codec_, payload, floats_);
+                for (std::size_t i = 0; i < floats_; ++i) {
+                    added.push_back(static_cast<float>(momentum_) * life.velocity[i] + grad[i]);
+                    life.velocity[i] = sent[i] == 0 ? added[i] : 0; // factor masking
+                }
+                life.encoded.push_back({step, std::move(added), std::move(sent)});
             }
-            life.encoded.push_back({step, std::move(added), std::move(sent)});
+            life.states.push_back({life.encoded.size(), before, {residual.begin(), residual.end()}});
         };
     }
     const std::map<WorkerId, std::vector<Life>>& lives() const { return lives_; }
@@ -74,6 +90,7 @@ class Books {
 
   private:
     std::unique_ptr<Codec> codec_;
+    std::size_t floats_;
     double momentum_;
     std::map<WorkerId, std::vector<Life>> lives_;
 };
@@ -95,14 +112,16 @@ RC_GTEST_PROP(Conservation, AppliedAndLeftOutAddUpToAllGradients, ()) {
     const auto publish_codec = *rc::gen::element<std::string>("none", "bf16", "zstd", "delta:topk:0.2", "delta:signsgd",
                                                               "delta:bf16+lz4", "delta:qsgd:4", "delta:randk:0.2");
     const double momentum = codec.starts_with("dgc") ? *rc::gen::element(0.0, 0.9) : 0;
+    const auto schedule = *rc::gen::element<std::string>("constant", "step:1,0.5", "step:1,2", "constant+warmup:1");
+    const auto floats = *rc::gen::weightedElement<std::size_t>({{8, kFloats}, {1, 4200}, {1, 16500}});
     RC_LOG() << "seed " << seed << ", " << codec << ", " << policy << ", " << workers << " workers, staleness-max "
              << staleness_max << ", deaths " << deaths << ", NaN " << nan_percent << " %, publish " << publish_codec
-             << ", momentum " << momentum << "\n";
+             << ", momentum " << momentum << ", lr-schedule " << schedule << ", " << floats << " floats\n";
 
     VirtualClusterOptions options;
     options.codec = codec;
     options.publish_codec = publish_codec;
-    options.tensors = kTensors;
+    options.tensors = tensors_of(floats);
     options.codec_momentum = momentum;
     options.policy.parse_kind(policy);
     options.policy.wait_for = *rc::gen::inRange<std::size_t>(1, workers + 1);
@@ -110,8 +129,10 @@ RC_GTEST_PROP(Conservation, AppliedAndLeftOutAddUpToAllGradients, ()) {
     if (staleness_max >= 0) options.policy.staleness_max = static_cast<std::uint64_t>(staleness_max);
     options.server.updates = *rc::gen::inRange<std::uint64_t>(1, 30);
     options.server.learning_rate = 0.5;
+    options.server.schedule = Schedule::parse(schedule);
+    options.server.epoch_examples = 10;
     options.server.workers_return = true;
-    options.initial.assign(kFloats, 1.0F);
+    options.initial.assign(floats, 1.0F);
     options.examples.assign(workers, 1);
     options.latency = Duration(*rc::gen::element(0, 2, 15));
     options.update_duration = Duration(*rc::gen::inRange(0, 12));
@@ -127,7 +148,7 @@ RC_GTEST_PROP(Conservation, AppliedAndLeftOutAddUpToAllGradients, ()) {
         if (random.below(100) < static_cast<std::uint64_t>(nan_percent)) grad[3] = NAN;
         return 0.0;
     };
-    Books books(codec, momentum);
+    Books books(codec, floats, momentum);
     books.watch(options);
     VirtualCluster cluster(std::move(options));
     RandomStream random(seed, Purpose::test, {3});
@@ -137,52 +158,78 @@ RC_GTEST_PROP(Conservation, AppliedAndLeftOutAddUpToAllGradients, ()) {
         cluster.kill(worker, at);
         cluster.revive(worker, at + Duration(5 + random.below(20)));
     }
-    cluster.run(100'000);
+    RC_ASSERT(cluster.run(100'000));
 
     std::map<std::pair<WorkerId, Step>, ArriveEvent> arrived;
     for (const ArriveEvent& event : cluster.all<ArriveEvent>())
         arrived.emplace(std::pair(event.worker, event.step), event);
 
+    // The learning rate that a gradient was computed for; of the last version, which no update follows, it is not
+    // known.
+    std::map<Version, double> rates;
+    for (const UpdateEvent& update : cluster.all<UpdateEvent>()) rates[update.version] = update.learning_rate;
+    std::map<std::pair<WorkerId, Step>, double> rate_of;
+    for (const AssignEvent& event : cluster.all<AssignEvent>()) {
+        if (const auto rate = rates.find(event.version); rate != rates.end())
+            rate_of[{event.worker, event.step}] = rate->second;
+    }
+
     // Each process by itself: all its gradients are applied (or held), on their way, or left out.
+    std::size_t refunds = 0;
     for (const auto& [worker, lives] : books.lives()) {
         for (const Life& life : lives) {
-            if (life.encoded.empty()) continue;
-            for (std::size_t i = 0; i < kFloats; ++i) {
+            std::vector<double> rate;
+            for (const Life::Encoded& encoded : life.encoded) {
+                const auto known = rate_of.find({worker, encoded.step});
+                if (known == rate_of.end()) break;
+                rate.push_back(known->second);
+            }
+            const auto known_by_then = [&](const Life::State& state) { return state.encoded <= rate.size(); };
+            const auto state = std::find_if(life.states.rbegin(), life.states.rend(), known_by_then);
+            if (state == life.states.rend() || state->encoded == 0) continue;
+            std::vector<bool> refunded;
+            for (std::size_t j = 0; j < state->encoded; ++j) {
+                const auto event = arrived.find({worker, life.encoded[j].step});
+                const bool dropped = event != arrived.end() && event->second.fate == Fate::drop && policy != "backup";
+                refunded.push_back(dropped && j < state->refunded);
+                refunds += refunded.back() ? 1 : 0;
+            }
+            for (std::size_t i = 0; i < floats; ++i) {
                 double gradients = 0, magnitude = 0, elsewhere = 0;
-                for (std::size_t j = 0; j < life.encoded.size(); ++j) {
+                for (std::size_t j = 0; j < state->encoded; ++j) {
                     const Life::Encoded& encoded = life.encoded[j];
-                    gradients += encoded.added[i];
-                    magnitude += std::abs(encoded.added[i]);
-                    const auto event = arrived.find({worker, encoded.step});
-                    const bool refunded =
-                        event != arrived.end() && event->second.fate == Fate::drop && policy != "backup";
-                    if (!refunded || j >= life.refunded) elsewhere += encoded.payload[i];
+                    gradients += rate[j] * encoded.added[i];
+                    magnitude += std::abs(rate[j] * encoded.added[i]);
+                    if (!refunded[j]) elsewhere += rate[j] * encoded.payload[i];
                 }
-                RC_ASSERT(close(elsewhere + life.residual[i], gradients, magnitude));
+                const double left = rate[state->encoded - 1] * state->residual[i];
+                RC_ASSERT(close(elsewhere + left, gradients, magnitude));
             }
         }
     }
+    RC_CLASSIFY(refunds > 0, "refunds");
     // And what the updates applied is what was sent: nothing twice, nothing else.
-    std::vector<double> moved(kFloats), magnitude(kFloats);
+    std::vector<double> moved(floats), magnitude(floats);
     for (const UpdateEvent& update : cluster.all<UpdateEvent>()) {
         for (const AppliedGradient& gradient : update.applied) {
             const auto& payload = books.payload(gradient.worker, gradient.step);
-            for (std::size_t i = 0; i < kFloats; ++i) {
-                const double term = 0.5 * gradient.weight * gradient.examples / update.denominator * payload[i];
+            for (std::size_t i = 0; i < floats; ++i) {
+                const double term =
+                    update.learning_rate * gradient.weight * gradient.examples / update.denominator * payload[i];
                 moved[i] += term;
                 magnitude[i] += std::abs(term);
             }
         }
     }
     const auto parameters = cluster.parameters();
-    for (std::size_t i = 0; i < kFloats; ++i) RC_ASSERT(close(1 - parameters[i], moved[i], magnitude[i]));
+    for (std::size_t i = 0; i < floats; ++i) RC_ASSERT(close(1 - parameters[i], moved[i], magnitude[i]));
     // Whoever computes on a version has the same bits of it, whichever versions it has skipped.
     std::map<Version, std::vector<float>> versions;
     for (const AssignEvent& event : cluster.all<AssignEvent>()) {
         const auto params = computed_on.find({event.worker, event.step});
         if (params == computed_on.end()) continue; // it died, or the run ended
         const auto& version = versions.try_emplace(event.version, params->second).first->second;
-        RC_ASSERT(std::memcmp(version.data(), params->second.data(), kFloats * sizeof(float)) == 0);
+        RC_ASSERT(std::memcmp(version.data(), params->second.data(), floats * sizeof(float)) == 0);
     }
 }
 
