@@ -104,9 +104,10 @@ RC_GTEST_PROP(Conservation, AppliedAndLeftOutAddUpToAllGradients, ()) {
     const auto seed = *rc::gen::arbitrary<std::uint64_t>();
     const auto codec = *rc::gen::element<std::string>("topk:0.1", "topk:0.3+zstd", "randk:0.2", "signsgd",
                                                       "signsgd+lz4", "lowrank:1", "dgc:0.1");
-    const auto policy = *rc::gen::element<std::string>("sync", "backup", "reuse", "kasync", "kbatch", "async", "ssp:1");
-    const auto workers = *rc::gen::inRange<std::size_t>(1, 5);
-    const auto staleness_max = *rc::gen::inRange(-1, 3);
+    const auto policy =
+        *rc::gen::element<std::string>("sync", "backup", "reuse", "reuse", "kasync", "kbatch", "async", "ssp:1");
+    const auto workers = *rc::gen::element<std::size_t>(1, 2, 3, 4, 4);
+    const auto staleness_max = *rc::gen::element(-1, 0, 0, 0, 1, 2);
     const auto deaths = *rc::gen::inRange<int>(0, 4);
     const auto nan_percent = *rc::gen::element(0, 0, 10);
     const auto publish_codec = *rc::gen::element<std::string>("none", "bf16", "zstd", "delta:topk:0.2", "delta:signsgd",
