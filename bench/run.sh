@@ -16,3 +16,10 @@ build/bench/bench/bench_sim
 echo
 mpirun=$(cat build/bench/bench/mpirun)
 $mpirun -n 2 build/bench/bench/bench_push_pull
+echo
+if [ "$(id -u)" = 0 ] && command -v tc >/dev/null; then
+    cmake --build build/bench --target lategrad
+    bench/slow_link.sh --program build/bench/lategrad
+else
+    echo "bench/slow_link.sh left out: it needs root and tc (apt-get install iproute2)"
+fi

@@ -9,7 +9,7 @@
 #   --rate 100mbit       of each link, as tc reads it
 #   --updates 100        of each measurement
 #   --case "CODEC PUBLISH_CODEC"
-#                        against float32, in place of those that docs/performance.md shows
+#                        against float32, in place of those that docs/performance.md shows; any number of them
 #   --data fashion-mnist, --program build/release/lategrad
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +22,7 @@ program=build/release/lategrad
 data=(--data fashion-mnist)
 # Gradients, then parameters; the first is what the others are compared with.
 cases=("none none" "bf16+zstd bf16+zstd" "signsgd delta:qsgd:4" "topk:0.01 delta:topk:0.01")
+asked=()
 usage() {
     sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
     exit 2
@@ -34,11 +35,12 @@ while [ $# -gt 0 ]; do
     --target) target=$2 ;;
     --program) program=$2 ;;
     --data) data=(--data "$2") ;;
-    --case) cases=("none none" "$2") ;;
+    --case) asked+=("$2") ;;
     *) usage ;;
     esac
     shift 2
 done
+[ ${#asked[@]} -eq 0 ] || cases=("none none" "${asked[@]}")
 [ "$(id -u)" = 0 ] || { echo "bench/slow_link.sh: needs root, for network namespaces" >&2; exit 2; }
 command -v tc >/dev/null || { echo "bench/slow_link.sh: needs tc: apt-get install iproute2" >&2; exit 2; }
 
@@ -103,9 +105,14 @@ for i in "${!cases[@]}"; do
         "$(python3 -c "print($rate_now / $first_rate)")" "$(field "rate$i" bytes_received)" "$(field "rate$i" bytes_sent)"
     if [ -n "$target" ]; then
         run "${cases[$i]}" "target$i" --target-accuracy "$target" --time-limit 30m --eval-every 20
-        seconds=$(field "target$i" seconds)
-        : "${first_seconds:=$seconds}"
-        printf '  %12.1f  %6.2f' "$seconds" "$(python3 -c "print($first_seconds / $seconds)")"
+        if [ "$(field "target$i" outcome)" = "target accuracy" ]; then
+            seconds=$(field "target$i" seconds)
+            printf '  %12.1f' "$seconds"
+            [ "$i" != 0 ] || first_seconds=$seconds
+            [ -z "$first_seconds" ] || printf '  %6.2f' "$(python3 -c "print($first_seconds / $seconds)")"
+        else
+            printf '  %12s' "not reached"
+        fi
     fi
     echo
 done

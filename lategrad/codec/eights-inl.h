@@ -23,40 +23,32 @@ namespace hn = hwy::HWY_NAMESPACE;
 inline constexpr std::size_t kEight = 8;
 using Eight = hn::CappedTag<float, kEight>;
 
-/// Σ term(i) over all i, as sixteen running sums that are added up pairwise at the end: the same bits on every
-/// instruction set, of additions that need not wait for each other. `term(d, i)` is a vector of values i, i + 1, …,
-/// asked for once up to a multiple of eight; of each eight in ascending order.
+/// Σ term(i) over all i, as eight running sums that are added up pairwise at the end: the same bits on every
+/// instruction set. `term(d, i)` is a vector of values i, i + 1, …; it is asked for up to a multiple of eight.
 template <class Term>
 HWY_INLINE float sum_of(std::size_t size, const Term& term) {
     const Eight d;
-    constexpr std::size_t kSums = 2 * kEight;
-    alignas(64) std::array<float, kSums> sums{};
-    const std::size_t whole = size / kSums * kSums;
+    alignas(64) std::array<float, kEight> sums{};
     if (hn::Lanes(d) == kEight) {
-        auto even = hn::Zero(d), odd = hn::Zero(d);
-        for (std::size_t i = 0; i < whole; i += kSums) {
-            even = hn::Add(even, term(d, i));
-            odd = hn::Add(odd, term(d, i + kEight));
+        auto sum = hn::Zero(d);
+        for (std::size_t i = 0; i < size; i += kEight) sum = hn::Add(sum, term(d, i));
+        hn::Store(sum, d, sums.data());
+    } else if (2 * hn::Lanes(d) == kEight) {
+        auto low = hn::Zero(d), high = hn::Zero(d);
+        for (std::size_t i = 0; i < size; i += kEight) {
+            low = hn::Add(low, term(d, i));
+            high = hn::Add(high, term(d, i + kEight / 2));
         }
-        hn::Store(even, d, sums.data());
-        hn::Store(odd, d, sums.data() + kEight);
+        hn::StoreU(low, d, sums.data());
+        hn::StoreU(high, d, sums.data() + kEight / 2);
     } else {
-        for (std::size_t j = 0; j < kSums; j += hn::Lanes(d)) {
-            auto sum = hn::Zero(d);
-            for (std::size_t i = j; i < whole; i += kSums) sum = hn::Add(sum, term(d, i));
-            hn::StoreU(sum, d, &sums[j]);
+        for (std::size_t i = 0; i < size; i += kEight) {
+            for (std::size_t j = 0; j < kEight; j += hn::Lanes(d)) {
+                hn::StoreU(hn::Add(hn::LoadU(d, &sums[j]), term(d, i + j)), d, &sums[j]);
+            }
         }
     }
-    for (std::size_t i = whole; i < size; i += kEight) {
-        for (std::size_t j = 0; j < kEight; j += hn::Lanes(d)) {
-            float* const at = &sums[i - whole + j];
-            hn::StoreU(hn::Add(hn::LoadU(d, at), term(d, i + j)), d, at);
-        }
-    }
-    for (std::size_t apart = kEight; apart > 0; apart /= 2) {
-        for (std::size_t i = 0; i < apart; ++i) sums[i] += sums[i + apart];
-    }
-    return sums[0];
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
 [[maybe_unused]] float sum_of_squares(std::span<const float> values) {
