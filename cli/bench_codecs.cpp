@@ -98,11 +98,22 @@ struct Cost {
     double update = 0;   ///< seconds of an update with all workers, one after the other: computing and the link
 };
 
+/// Of what was measured several times, each number's median.
+Cost median_of(const std::vector<Cost>& measured) {
+    Cost cost = measured.front();
+    for (double Cost::*const number : {&Cost::bytes, &Cost::encode, &Cost::validate, &Cost::decode}) {
+        std::vector<double> values;
+        for (const Cost& once : measured) values.push_back(once.*number);
+        cost.*number = median(values);
+    }
+    return cost;
+}
+
 Cost cost_of_gradients(const std::string& spec, const CodecSetup& setup, Steps& steps) {
     const auto codec = make_codec(spec, setup);
     const auto encoder = codec->make_encoder(WorkerId{0}, steps.pool);
     std::vector<float> sum(codec->chunk());
-    std::vector<double> encode, validate, decode, bytes;
+    std::vector<Cost> measured;
     for (std::size_t i = 0; i < kWarmUp + kRepeats; ++i) {
         Buffer payload;
         const double encoding =
@@ -118,16 +129,13 @@ Cost cost_of_gradients(const std::string& spec, const CodecSetup& setup, Steps& 
             }
         });
         if (i < kWarmUp) continue;
-        encode.push_back(encoding);
-        validate.push_back(validating);
-        decode.push_back(decoding);
-        bytes.push_back(static_cast<double>(payload.bytes()));
+        measured.push_back({.codec = spec,
+                            .bytes = static_cast<double>(payload.bytes()),
+                            .encode = encoding,
+                            .validate = validating,
+                            .decode = decoding});
     }
-    return {.codec = spec,
-            .bytes = median(bytes),
-            .encode = median(encode),
-            .validate = median(validate),
-            .decode = median(decode)};
+    return median_of(measured);
 }
 
 Cost cost_of_parameters(const std::string& spec, const CodecSetup& setup, Steps& steps) {
@@ -136,7 +144,7 @@ Cost cost_of_parameters(const std::string& spec, const CodecSetup& setup, Steps&
     Subscriber subscriber(codec, steps.pool);
     publisher.publish(Version{0}, steps.params[0], {});
     (void)subscriber.decode(publisher.payload(std::nullopt), Version{0});
-    std::vector<double> encode, validate, decode, bytes;
+    std::vector<Cost> measured;
     for (std::uint64_t version = 1; version <= kGradients; ++version) {
         const Version base{version - 1};
         Buffer payload;
@@ -149,16 +157,13 @@ Cost cost_of_parameters(const std::string& spec, const CodecSetup& setup, Steps&
         });
         const double decoding = seconds_of([&] { CHECK(subscriber.decode(payload, Version{version})); });
         if (version == 1) continue; // touches memory for the first time
-        encode.push_back(encoding);
-        validate.push_back(validating);
-        decode.push_back(decoding);
-        bytes.push_back(static_cast<double>(payload.bytes()));
+        measured.push_back({.codec = spec,
+                            .bytes = static_cast<double>(payload.bytes()),
+                            .encode = encoding,
+                            .validate = validating,
+                            .decode = decoding});
     }
-    return {.codec = spec,
-            .bytes = median(bytes),
-            .encode = median(encode),
-            .validate = median(validate),
-            .decode = median(decode)};
+    return median_of(measured);
 }
 
 std::string bytes_text_of(double bytes) {

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
 #include "lategrad/torch/weights.h"
 #include "lategrad/transport/clock.h"
@@ -88,13 +89,13 @@ int run_recorded(const Problem& problem, const RecorderOptions& options, Signals
     if (o.json) fmt::print("{}\n", to_json(summary));
     else if (!o.quiet) fmt::print("{}", human_summary(summary, recorder.path()));
     if (trained.outcome == Outcome::diverged) {
+        const bool exact = make_codec(o.codec, {.elements = 1})->exact();
         spdlog::error(
-            "the run diverged: one gradient after the other {}, or see by lategrad inspect whether they all came from "
-            "one worker",
-            o.codec == "none" ? "held a NaN or an infinity; try a smaller --lr"
-                              : fmt::format("held a NaN, an infinity or what --codec {} cannot hold, or arrived "
-                                            "damaged; try a smaller --lr or --codec bf16",
-                                            o.codec));
+            "the run diverged: one gradient after the other {}; try a smaller --lr{}, or see by lategrad inspect "
+            "whether they all came from one worker",
+            exact ? "held a NaN or an infinity, or arrived damaged"
+                  : fmt::format("held a NaN, an infinity or what --codec {} cannot hold, or arrived damaged", o.codec),
+            exact ? "" : " or another --codec");
     }
     if (recorder.damaged())
         spdlog::warn("{}: its events are not all recorded; it cannot be replayed", recorder.path().string());

@@ -110,7 +110,7 @@ Problem make_problem(const Job& job) {
         if (received_bytes_max(problem, serves) > kPayloadBytesMax) {
             throw InputError(
                 fmt::format("{}: {} parameters of --model {} could take {} bytes; the most that one message "
-                            "carries is {}; take none or another one",
+                            "carries is {}; take one that makes fewer",
                             serves ? "--codec " + o.codec : "--publish-codec " + o.publish_codec, problem.model->size(),
                             o.model, received_bytes_max(problem, serves), kPayloadBytesMax));
         }

@@ -222,6 +222,7 @@ void Publisher::publish(Version version, const Buffer& params, std::span<const V
         }
         prepared_.push_back({version, differences_since(version)});
         forget_touched();
+        whole_until_.reset();
         if (first || newcomers) whole();
         for (auto base = bases.rbegin(); base != bases.rend(); ++base) payload(*base);
         break;
@@ -321,7 +322,12 @@ const Buffer& Publisher::payload_since(Version base) {
     const auto found = std::ranges::find(prepared_, base, &Prepared::base);
     if (found != prepared_.end()) return found->payload;
     Buffer payload;
-    if (changes_.reaches(base)) payload = codec_.values_ ? values_since(base) : differences_since(base);
+    if (changes_.reaches(base) && !(whole_until_ && base <= *whole_until_)) {
+        payload = codec_.values_ ? values_since(base) : differences_since(base);
+        // Since an older version no less has changed; but it may be compressed to less.
+        const bool compressed = codec_.values_ && codec_.values_->has_stage();
+        if (!payload && !compressed) whole_until_ = base;
+    }
     return prepared_.emplace_back(Prepared{base, std::move(payload)}).payload;
 }
 

@@ -141,9 +141,10 @@ class Publisher {
     Buffer encoded_; ///< stateless: of the newest version; empty where it could not be encoded
     Buffer whole_;   ///< where somebody needs it
     // delta
-    std::vector<Prepared> prepared_; ///< for who holds which version
-    Buffer difference_;              ///< w' − ŵ
-    ChangeHistory changes_;          ///< dense: differences as they are sent; sparse: the places of their entries
+    std::vector<Prepared> prepared_;     ///< for who holds which version
+    std::optional<Version> whole_until_; ///< for who holds this version or an older one the whole is not longer
+    Buffer difference_;                  ///< w' − ŵ
+    ChangeHistory changes_;              ///< dense: differences as they are sent; sparse: the places of their entries
     std::vector<float> chunk_;
     std::vector<std::uint32_t> places_;
     Version touched_since_;               ///< sparse: after this version

@@ -1,6 +1,9 @@
 #include "tests/codec/allocations.h"
 
+#include <malloc.h>
+
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <new>
 
@@ -26,6 +29,11 @@ long allocations() {
 [[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { // std::stable_sort asks it
     ++lategrad::count;
     return std::malloc(bytes == 0 ? 1 : bytes);
+}
+extern "C" int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) noexcept {
+    ++lategrad::count;
+    *memory = memalign(alignment, bytes);
+    return *memory ? 0 : ENOMEM;
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
     std::free(memory);

@@ -2,7 +2,8 @@
 
 namespace lategrad {
 
-/// How often this program has called operator new: of a pool for each block too; what C libraries take does not count.
+/// How often this program has called operator new or posix_memalign (LargeVector, the blocks of pools); what C
+/// libraries take does not count.
 long allocations();
 
 } // namespace lategrad
