@@ -25,6 +25,9 @@ std::string_view to_string(Reason reason) {
     case Reason::cancelled: return "cancelled";
     case Reason::worker_gone: return "worker gone";
     case Reason::run_ended: return "run ended";
+    case Reason::too_large: return "too large";
+    case Reason::excluded: return "excluded";
+    case Reason::rolled_back: return "rolled back";
     }
     CHECK(false && "unknown reason");
 }

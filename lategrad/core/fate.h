@@ -20,7 +20,11 @@ enum class Reason : std::uint8_t {
     cancelled,   ///< its worker was told to start anew (--cancel-late)
     worker_gone, ///< its worker left or died
     run_ended,   ///< the run ended before it arrived
+    too_large,   ///< its norm is beyond --reject-norm times the running median
+    excluded,    ///< its worker was excluded for gradients that could not be used (--quarantine-after)
+    rolled_back, ///< in flight when the server of the run was lost; the run was resumed from before that
 };
+inline constexpr Reason kLastReason = Reason::rolled_back;
 
 std::string_view to_string(Fate fate);
 std::string_view to_string(Reason reason);

@@ -1,4 +1,4 @@
-/// How one gradient takes part in an update.
+/// What a gradient is computed on, and how it takes part in an update.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,14 @@
 #include "lategrad/core/ids.h"
 
 namespace lategrad {
+
+/// Where a batch begins: the sequence of a part's examples, epoch after epoch, each in an order of its own.
+struct DataPosition {
+    std::uint32_t part = 0;
+    std::uint64_t position = 0; ///< in examples
+
+    friend bool operator==(const DataPosition&, const DataPosition&) = default;
+};
 
 struct AppliedGradient {
     WorkerId worker;

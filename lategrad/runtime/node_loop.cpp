@@ -31,10 +31,9 @@ void NodeLoop::run() {
                     arrived.defect = hands_.validate(arrived.message);
                 }
                 handle(arrived);
-            } else {
-                const Peer gone = std::get<PeerGone>(*incoming).peer;
-                std::erase_if(outbox_, [&](const Send& send) { return send.to == gone; });
-                if (!done_) handle(PeerLeft{gone});
+            } else if (const auto* gone = std::get_if<PeerGone>(&*incoming)) {
+                std::erase_if(outbox_, [&](const Send& send) { return send.to == gone->peer; });
+                if (!done_) handle(PeerLeft{gone->peer});
             }
         }
         posted_.clear();

@@ -63,7 +63,11 @@ void Server::on_message(const MessageArrived& arrived, Time now, Effects& out) {
     case MessageType::push: on_push(arrived, now, out); return;
     case MessageType::goodbye: on_peer_left(arrived.peer, now, out); return;
     case MessageType::parameters:
-    case MessageType::stop: ledger_.count_stray(); return; // only a server says these
+    case MessageType::stop:
+    case MessageType::welcome:
+    case MessageType::refuse: ledger_.count_stray(); return; // only a server says these
+    case MessageType::beat:
+    case MessageType::join: return;
     }
 }
 

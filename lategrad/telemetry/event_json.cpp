@@ -159,7 +159,7 @@ Fate read_fate(const JsonFields& fields) {
 }
 
 Reason read_reason(const JsonFields& fields) {
-    return fields.word("reason", Reason::run_ended);
+    return fields.word("reason", kLastReason);
 }
 
 UpdateEvent read_update(const JsonFields& fields) {

@@ -25,7 +25,8 @@ struct Inbox {
     /// The way from one sender.
     struct Way {
         std::size_t queued = 0;
-        bool refused = false; ///< a message found it busy since it last had room
+        bool refused = false;   ///< a message found it busy since it last had room
+        bool forgotten = false; ///< by the receiver
     };
 
     std::vector<Entry> ring; ///< room for everything that all senders may have on the way, and their departures
@@ -47,6 +48,8 @@ struct Inbox {
         CHECK(count < ring.size());
         return ring[(first + count++) % ring.size()];
     }
+
+    const Entry& next() const { return ring[first]; }
 
     Entry pop() {
         Entry entry = std::move(ring[first]);
@@ -95,6 +98,7 @@ class InProcessEndpoint final : public Transport {
         const std::lock_guard lock(state_->mutex);
         Inbox& theirs = state_->inbox(to);
         if (mine_.closed || theirs.closed) return SendStatus::gone;
+        if (mine_.ways[to.value() % mine_.ways.size()].forgotten) return SendStatus::gone;
         Inbox::Way& way = theirs.ways[self_.value() % theirs.ways.size()];
         if (way.queued == InProcessHub::kQueuedMax) {
             way.refused = true;
@@ -114,6 +118,7 @@ class InProcessEndpoint final : public Transport {
         std::unique_lock lock(state_->mutex);
         for (;;) {
             if (mine_.closed) return std::nullopt;
+            while (mine_.count > 0 && mine_.ways[mine_.next().from.value() % mine_.ways.size()].forgotten) take();
             if (mine_.count > 0) break;
             if (std::exchange(mine_.woken, false) || std::exchange(mine_.writable, false)) return std::nullopt;
             if (deadline == kNever) {
@@ -124,22 +129,19 @@ class InProcessEndpoint final : public Transport {
             if (deadline <= now) return std::nullopt;
             mine_.changed.wait_for(lock, std::min<Duration>(deadline - now, std::chrono::hours(1)));
         }
-        Entry entry = mine_.pop();
-        if (!entry.gone) {
-            Inbox::Way& way = mine_.ways[entry.from.value() % mine_.ways.size()];
-            --way.queued;
-            if (std::exchange(way.refused, false)) {
-                Inbox& theirs = state_->inbox(entry.from);
-                theirs.writable = true;
-                theirs.changed.notify_one();
-            }
-        }
+        Entry entry = take();
         lock.unlock();
         if (entry.gone) return PeerGone{entry.from};
         DecodedHeader decoded;
         CHECK(decode_header(entry.header, decoded) == WireFault::none);
         decoded.message.payload = std::move(entry.payload);
         return Received{entry.from, std::move(decoded.message)};
+    }
+
+    void forget(Peer peer) override {
+        CHECK(state_->linked(self_, peer));
+        const std::lock_guard lock(state_->mutex);
+        mine_.ways[peer.value() % mine_.ways.size()].forgotten = true;
     }
 
     void wake() override {
@@ -165,6 +167,20 @@ class InProcessEndpoint final : public Transport {
     }
 
   private:
+    /// REQUIRES: something is there.
+    Entry take() {
+        Entry entry = mine_.pop();
+        if (entry.gone) return entry;
+        Inbox::Way& way = mine_.ways[entry.from.value() % mine_.ways.size()];
+        --way.queued;
+        if (std::exchange(way.refused, false)) {
+            Inbox& theirs = state_->inbox(entry.from);
+            theirs.writable = true;
+            theirs.changed.notify_one();
+        }
+        return entry;
+    }
+
     std::shared_ptr<InProcessHub::State> state_;
     Peer self_;
     Inbox& mine_;

@@ -34,7 +34,8 @@ struct Link {
     Header header_in{};
     DecodedHeader decoded;
     Buffer arriving;
-    bool broken = false; ///< given up; what is ready is still delivered
+    bool broken = false;    ///< given up; what is ready is still delivered
+    bool forgotten = false; ///< nothing is delivered
 
     Out out = Out::open;
     Header header_out{};
@@ -116,12 +117,21 @@ class PollingMpiTransport final : public MpiTransport {
     std::optional<Incoming> receive(Time deadline) override {
         for (;;) {
             progress();
-            if (ready_count_ > 0) return take();
+            while (ready_count_ > 0) {
+                auto incoming = take();
+                if (incoming) return incoming;
+            }
             if (woken_.exchange(false) || std::exchange(writable_, false) || closed_) return std::nullopt;
             const Time now = clock_.now();
             if (deadline <= now) return std::nullopt;
             wait(now, deadline);
         }
+    }
+
+    void forget(Peer peer) override {
+        const std::size_t i = index_of(peer);
+        give_up(i, "silent for too long");
+        all_->links[i].forgotten = true;
     }
 
     void wake() override {
@@ -256,16 +266,21 @@ class PollingMpiTransport final : public MpiTransport {
         ready_[(ready_first_ + ready_count_++) % ready_.size()] = i;
     }
 
-    Incoming take() {
+    /// Nothing where it is of a peer that is forgotten.
+    std::optional<Incoming> take() {
         const std::size_t i = ready_[ready_first_];
         ready_first_ = (ready_first_ + 1) % ready_.size();
         --ready_count_;
         Link& link = all_->links[i];
-        if (link.in == Link::In::gone) return PeerGone{peer_of(i)};
+        if (link.in == Link::In::gone) {
+            if (link.forgotten) return std::nullopt;
+            return PeerGone{peer_of(i)};
+        }
         Received received{peer_of(i), std::move(link.decoded.message)};
         received.message.payload = std::move(link.arriving);
         if (link.broken) make_ready(i, Link::In::gone);
         else await_header(i);
+        if (link.forgotten) return std::nullopt;
         return received;
     }
 

@@ -19,8 +19,14 @@ struct Received {
     Message message;
 };
 
-/// What `receive` returns: a whole message, or the news that a peer is gone. Nothing of a peer follows its PeerGone.
-using Incoming = std::variant<Received, PeerGone>;
+/// A heartbeat or a part of a message has come from this peer: it lives. Not more often than needed to see that.
+struct PeerAlive {
+    Peer peer;
+};
+
+/// What `receive` returns: a whole message, a sign of life, or the news that a peer is gone. Nothing of a peer follows
+/// its PeerGone.
+using Incoming = std::variant<Received, PeerGone, PeerAlive>;
 
 enum class SendStatus {
     sent, ///< taken over; will arrive in order
@@ -41,6 +47,10 @@ class Transport {
     /// or until a peer that was busy can take a message again; an empty answer means one of the latter. A deadline in
     /// the past does not block.
     virtual std::optional<Incoming> receive(Time deadline) = 0;
+
+    /// The caller has given this peer up: nothing more of it is delivered, not its PeerGone either, and what was on its
+    /// way to it need not arrive.
+    virtual void forget(Peer peer) = 0;
 
     /// Makes a `receive` that blocks, or the next one, return at once. Any thread.
     virtual void wake() = 0;

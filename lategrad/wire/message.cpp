@@ -14,7 +14,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "payloads travel as they lie in memory");
 
 constexpr std::uint32_t kMagic = 0x4447544c; // "LTGD"
-constexpr std::uint8_t kWireVersion = 2;
+constexpr std::uint8_t kWireVersion = 3;
 
 /// The header as it travels. Offsets in bytes; the checksum covers everything before it.
 struct Layout {
@@ -39,7 +39,11 @@ struct Layout {
     std::uint8_t refunds;              // 82
     std::uint8_t reserved;             // 83
     float step_scale;                  // 84
-    std::uint64_t checksum;            // 88
+    std::uint64_t process;             // 88
+    std::uint64_t position;            // 96
+    std::uint32_t part;                // 104
+    std::array<std::uint32_t, 3> room; // 108
+    std::uint64_t checksum;            // 120
 };
 static_assert(sizeof(Layout) == kHeaderBytes);
 
@@ -74,6 +78,9 @@ Header encode_header(const Message& message, PayloadChecksum checksum) {
     layout.cancels = message.cancels ? 1 : 0;
     layout.refunds = message.refunds ? 1 : 0;
     layout.step_scale = message.step_scale;
+    layout.process = message.process;
+    layout.position = message.data.position;
+    layout.part = message.data.part;
     if (checksum == PayloadChecksum::yes) {
         layout.has_payload_checksum = 1;
         layout.payload_checksum = payload_checksum({message.payload.data(), message.payload.bytes()});
@@ -107,12 +114,12 @@ WireFault decode_header(std::span<const std::byte> bytes, DecodedHeader& out) {
     if (layout.checksum != header_checksum(bytes)) return WireFault::checksum;
     if (layout.wire_version != kWireVersion) return WireFault::wire_version;
     if (layout.type < static_cast<std::uint8_t>(MessageType::hello) ||
-        layout.type > static_cast<std::uint8_t>(MessageType::goodbye)) {
+        layout.type > static_cast<std::uint8_t>(MessageType::refuse)) {
         return WireFault::type;
     }
-    if (layout.fate > static_cast<std::uint8_t>(Fate::lost) ||
-        layout.reason > static_cast<std::uint8_t>(Reason::run_ended) || layout.cancels > 1 || layout.refunds > 1 ||
-        layout.has_payload_checksum > 1 || !std::isfinite(layout.step_scale) || layout.step_scale < 0) {
+    if (layout.fate > static_cast<std::uint8_t>(Fate::lost) || layout.reason > static_cast<std::uint8_t>(kLastReason) ||
+        layout.cancels > 1 || layout.refunds > 1 || layout.has_payload_checksum > 1 ||
+        !std::isfinite(layout.step_scale) || layout.step_scale < 0) {
         return WireFault::field;
     }
     if (layout.payload_bytes > kPayloadBytesMax) return WireFault::payload_too_long;
@@ -132,6 +139,8 @@ WireFault decode_header(std::span<const std::byte> bytes, DecodedHeader& out) {
     out.message.cancels = layout.cancels == 1;
     out.message.refunds = layout.refunds == 1;
     out.message.step_scale = layout.step_scale;
+    out.message.process = layout.process;
+    out.message.data = {.part = layout.part, .position = layout.position};
     out.message.payload.reset();
     out.payload_bytes = layout.payload_bytes;
     out.payload_checksum.reset();

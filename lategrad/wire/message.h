@@ -1,4 +1,5 @@
-/// What nodes say to each other, and its form on the wire: a header of 96 bytes, then the payload as it lies in memory.
+/// What nodes say to each other, and its form on the wire: a header of 128 bytes, then the payload as it lies in
+/// memory.
 #pragma once
 
 #include <array>
@@ -10,6 +11,7 @@
 
 #include "lategrad/core/buffer.h"
 #include "lategrad/core/fate.h"
+#include "lategrad/core/gradient.h"
 #include "lategrad/core/ids.h"
 
 namespace lategrad {
@@ -20,6 +22,11 @@ enum class MessageType : std::uint8_t {
     push = 3,       ///< worker → server: gradient `step`, computed on `version`
     stop = 4,       ///< server → worker: the run has ended
     goodbye = 5,    ///< worker → server: I leave; nothing follows
+    beat = 6,       ///< either way, between transports alone: I live
+    // In the elastic mode, before hello; payloads are JSON (lategrad/server/admission.h).
+    join = 7,    ///< worker → server: who I am; what am I to work on?
+    welcome = 8, ///< server → worker: this, as worker `worker`
+    refuse = 9,  ///< server → worker: not you, or not any more, and why
 };
 
 /// One message. The payload is shared, not copied.
@@ -31,6 +38,8 @@ struct Message {
     Step step;
     Version version;
     std::uint32_t examples = 0; ///< push and hello: the worker's batch size
+    DataPosition data;          ///< parameters: where the batch begins
+    std::uint64_t process = 0;  ///< join and hello: names the worker's process
     std::uint64_t elements = 0; ///< hello: floats in the worker's flat parameters
     double loss = 0;            ///< push: mean over its batch
     double compute_seconds = 0; ///< push: how long the gradient took
@@ -42,7 +51,7 @@ struct Message {
     Buffer payload;
 };
 
-inline constexpr std::size_t kHeaderBytes = 96;
+inline constexpr std::size_t kHeaderBytes = 128;
 /// A peer that announces more is wrong or hostile.
 inline constexpr std::uint64_t kPayloadBytesMax = std::uint64_t{1} << 30;
 

@@ -35,6 +35,7 @@ class FakeTransport final : public Transport {
         }
         return script[next_++]();
     }
+    void forget(Peer) override {}
     void wake() override { ++woken; }
     void shutdown(Time) override {}
 

@@ -83,6 +83,7 @@ class DamagingLink final : public Transport {
         }
         return incoming;
     }
+    void forget(Peer peer) override { link_.forget(peer); }
     void wake() override { link_.wake(); }
     void shutdown(Time deadline) override { link_.shutdown(deadline); }
 

@@ -87,9 +87,9 @@ RunEventBody any_body() {
     case 1: return LeaveEvent{any_worker()};
     case 2: return AssignEvent{any_worker(), Step{any_bits()}, version};
     case 3:
-        return ArriveEvent{any_worker(), Step{any_bits()}, version, any_of(Fate::lost), any_of(Reason::run_ended),
+        return ArriveEvent{any_worker(), Step{any_bits()}, version, any_of(Fate::lost), any_of(kLastReason),
                            any_finite(), any_finite()};
-    case 4: return LostEvent{any_worker(), Step{any_bits()}, any_of(Reason::run_ended)};
+    case 4: return LostEvent{any_worker(), Step{any_bits()}, any_of(kLastReason)};
     case 5: {
         UpdateEvent update{version, {}, any_finite(), any_finite(), any_finite(), any_bits(), any_bits(), any_bits()};
         for (int i = *rc::gen::inRange(0, 4); i > 0; --i) update.applied.push_back(any_applied(version));

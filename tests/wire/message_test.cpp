@@ -11,7 +11,7 @@
 namespace lategrad {
 namespace {
 
-constexpr std::size_t kChecksumOffset = 88;
+constexpr std::size_t kChecksumOffset = 120;
 
 template <class T>
 void put(Header& header, std::size_t offset, T value) {
@@ -51,7 +51,8 @@ T any() {
 Message any_message() {
     Message message;
     message.type = *rc::gen::element(MessageType::hello, MessageType::parameters, MessageType::push, MessageType::stop,
-                                     MessageType::goodbye);
+                                     MessageType::goodbye, MessageType::beat, MessageType::join, MessageType::welcome,
+                                     MessageType::refuse);
     message.worker = WorkerId{any<std::uint32_t>()};
     message.incarnation = Incarnation{any<std::uint32_t>()};
     message.run = any<std::uint64_t>();
@@ -64,8 +65,10 @@ Message any_message() {
     message.cancels = any<bool>();
     message.refunds = any<bool>();
     message.step_scale = std::abs(any<float>());
+    message.process = any<std::uint64_t>();
+    message.data = {.part = any<std::uint32_t>(), .position = any<std::uint64_t>()};
     message.fate = *rc::gen::element(Fate::apply, Fate::hold, Fate::drop, Fate::lost);
-    message.reason = static_cast<Reason>(*rc::gen::inRange(0, static_cast<int>(Reason::run_ended) + 1));
+    message.reason = static_cast<Reason>(*rc::gen::inRange(0, static_cast<int>(kLastReason) + 1));
     message.payload = payload_of(any<std::vector<std::uint8_t>>());
     return message;
 }
@@ -86,6 +89,8 @@ Header full_header() {
     message.cancels = true;
     message.refunds = true;
     message.step_scale = 1;
+    message.process = 0xfedcba9876543210;
+    message.data = {.part = 3, .position = 1'000'000};
     message.fate = Fate::drop;
     message.reason = Reason::too_stale;
     const std::uint8_t bytes[] = {1, 2, 3};
@@ -111,6 +116,8 @@ RC_GTEST_PROP(Header, ReadsBackAsWritten, ()) {
     RC_ASSERT(out.message.cancels == message.cancels);
     RC_ASSERT(out.message.refunds == message.refunds);
     RC_ASSERT(out.message.step_scale == message.step_scale);
+    RC_ASSERT(out.message.process == message.process);
+    RC_ASSERT(out.message.data == message.data);
     RC_ASSERT(out.message.fate == message.fate);
     RC_ASSERT(out.message.reason == message.reason);
     RC_ASSERT(!out.message.payload);
@@ -158,9 +165,9 @@ RC_GTEST_PROP(Header, AnyFieldsWithARightChecksumAreReadOrRefused, ()) {
     DecodedHeader out;
     if (decode_header(header, out) == WireFault::none) {
         RC_ASSERT(out.payload_bytes <= kPayloadBytesMax);
-        RC_ASSERT(out.message.type >= MessageType::hello && out.message.type <= MessageType::goodbye);
+        RC_ASSERT(out.message.type >= MessageType::hello && out.message.type <= MessageType::refuse);
         RC_ASSERT(out.message.fate <= Fate::lost);
-        RC_ASSERT(out.message.reason <= Reason::run_ended);
+        RC_ASSERT(out.message.reason <= kLastReason);
     }
 }
 
@@ -175,9 +182,9 @@ TEST(Header, FieldsOutOfRangeAreRefusedThoughTheChecksumIsRight) {
     const Forged forgeries[] = {
         {"wire version", 4, 1, WireFault::wire_version},
         {"type 0", 5, 0, WireFault::type},
-        {"type after goodbye", 5, 6, WireFault::type},
+        {"type after refuse", 5, 10, WireFault::type},
         {"fate after lost", 6, 4, WireFault::field},
-        {"reason after run_ended", 7, 9, WireFault::field},
+        {"reason after rolled_back", 7, 12, WireFault::field},
         {"payload of 2^56 bytes", 71, 1, WireFault::payload_too_long},
         {"payload checksum neither there nor not", 80, 2, WireFault::field},
         {"cancels neither true nor false", 81, 2, WireFault::field},
