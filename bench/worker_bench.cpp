@@ -10,7 +10,6 @@
 
 #include "bench/medians.h"
 #include "cli/training.h"
-#include "lategrad/data/batcher.h"
 
 namespace lategrad {
 namespace {
@@ -38,12 +37,12 @@ double plain(const Problem& problem) {
     torch::manual_seed(1);
     LeNet net;
     torch::optim::SGD optimizer(net.parameters(), torch::optim::SGDOptions(0.05).momentum(0.9));
-    Batcher batcher(problem.data.train, problem.parts[0], problem.batches[0], 1, WorkerId{0});
+    Batcher batcher = problem.batcher(WorkerId{0});
     Batch batch;
     std::chrono::steady_clock::time_point begin;
     for (std::uint64_t step = 0; step < kUpdates; ++step) {
         if (step == kWarmUp) begin = std::chrono::steady_clock::now();
-        batcher.draw(Step{step}, batch);
+        batcher.draw({.position = step * batcher.batch_size()}, batch);
         const auto n = static_cast<std::int64_t>(batch.examples);
         const auto x = torch::from_blob(batch.features.data(), {n, 1, 28, 28});
         const auto y = torch::from_blob(batch.labels.data(), {n}, torch::kLong);

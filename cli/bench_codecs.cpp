@@ -20,7 +20,6 @@
 #include "lategrad/codec/finite.h"
 #include "lategrad/codec/publish.h"
 #include "lategrad/core/error.h"
-#include "lategrad/data/batcher.h"
 #include "lategrad/sim/link.h"
 #include "lategrad/telemetry/table.h"
 #include "lategrad/torch/torch_gradient_source.h"
@@ -57,12 +56,12 @@ void take_steps(const Problem& problem, Steps& steps) {
     const Model& model = *problem.model;
     const std::size_t bytes = model.size() * sizeof(float);
     const auto source = make_gradient_source(problem.job.model, *problem.data.train, o.threads, o.seed);
-    Batcher batcher(problem.data.train, problem.parts[0], problem.batches[0], o.seed, WorkerId{0});
+    Batcher batcher = problem.batcher(WorkerId{0});
     Batch batch;
     steps.params.push_back(steps.pool.lease(bytes));
     model.initial_parameters(steps.params[0].floats());
     for (std::size_t i = 0; i < kGradients; ++i) {
-        batcher.draw(Step{i}, batch);
+        batcher.draw({.position = i * batcher.batch_size()}, batch);
         Buffer& grad = steps.gradients.emplace_back(steps.pool.lease(bytes));
         const auto before = std::as_const(steps.params[i]).floats();
         source->compute(before, grad.floats(), batch);

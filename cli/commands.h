@@ -20,5 +20,8 @@ void add_inspect(CLI::App& program, Command& chosen);
 void add_simulate(CLI::App& program, Command& chosen);
 void add_theory(CLI::App& program, Command& chosen);
 void add_bench(CLI::App& program, Command& chosen);
+void add_serve(CLI::App& program, Command& chosen);
+void add_work(CLI::App& program, Command& chosen);
+void add_keys(CLI::App& program, Command& chosen);
 
 } // namespace lategrad

@@ -87,6 +87,9 @@ int run(std::vector<std::string> arguments) {
     program.fallthrough(false);
     lategrad::Command chosen;
     lategrad::add_train(program, chosen);
+    lategrad::add_serve(program, chosen);
+    lategrad::add_work(program, chosen);
+    lategrad::add_keys(program, chosen);
     lategrad::add_compare(program, chosen);
     lategrad::add_simulate(program, chosen);
     lategrad::add_evaluate(program, chosen);

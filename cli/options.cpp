@@ -65,7 +65,7 @@ CLI::Validator number() {
     return {[](const std::string& text) { return parse_number<double>(text) ? "" : text + ": expected a number"; }, ""};
 }
 
-constexpr std::array<std::string_view, 2> kCommandsWithTables = {"train", "simulate"};
+constexpr std::array<std::string_view, 3> kCommandsWithTables = {"train", "simulate", "serve"};
 
 HessianBounds parse_curvature(const std::string& text) {
     const auto fields = split(text, ',');
@@ -99,6 +99,27 @@ void resolve_certified(Job& job) {
             fmt::format("--lr {}: --late-weight certified needs at most 1/B, which is {:.4g} for --curvature {}", o.lr,
                         1 / job.curvature->max, o.curvature));
     job.policy.late_weight.certify(job.curvature->min, job.curvature->max);
+}
+
+SilenceOptions resolve_silence(const RunOptions& o) {
+    const auto above_0 = [](const std::string& text, const char* option) {
+        const Duration time = parse_duration(text, option);
+        require(time > Duration::zero(), fmt::format("{} {}: expected more than 0", option, text));
+        return time;
+    };
+    SilenceOptions silence{.heartbeat = above_0(o.heartbeat, "--heartbeat"),
+                           .dead_after = above_0(o.dead_after, "--dead-after")};
+    if (!o.suspect_after.empty()) silence.suspect_after = above_0(o.suspect_after, "--suspect-after");
+    if (!o.overdue_after.empty()) silence.overdue_after = above_0(o.overdue_after, "--overdue-after");
+    require(silence.heartbeat * 2 <= silence.dead_after,
+            fmt::format("--dead-after {}: at least two heartbeats ({}) must fit", o.dead_after, o.heartbeat));
+    if (silence.suspect_after) {
+        require(silence.heartbeat < *silence.suspect_after,
+                fmt::format("--suspect-after {}: not longer than --heartbeat {}", o.suspect_after, o.heartbeat));
+        require(*silence.suspect_after < silence.dead_after,
+                fmt::format("--suspect-after {}: not shorter than --dead-after {}", o.suspect_after, o.dead_after));
+    }
+    return silence;
 }
 
 std::string as_argument(const toml::node& value, const std::string& where) {
@@ -200,6 +221,26 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     add(kEnd, "--epochs", o.epochs, "applied examples over training examples")->type_name("E");
     add(kEnd, "--time-limit", o.time_limit, "seconds, or with a unit: 90, 1.5m")->type_name("TIME");
     add(kEnd, "--target-accuracy", o.target_accuracy, "on the test part, 0 to 1")->type_name("A");
+
+    constexpr const char* kFailures = "Workers that fail (docs/reliability.md)";
+    add(kFailures, "--heartbeat", o.heartbeat, "how often worker processes and the server say that they live")
+        ->type_name("TIME");
+    add(kFailures, "--suspect-after", o.suspect_after,
+        "silence after which nobody waits for a worker; default a second, or as long as its steps take, up to 10 s")
+        ->type_name("TIME")
+        ->default_str("");
+    add(kFailures, "--dead-after", o.dead_after, "silence after which a worker is given up, and its gradient is lost")
+        ->type_name("TIME");
+    add(kFailures, "--overdue-after", o.overdue_after,
+        "how long a gradient may take before nobody waits for it; default 20 times as long as usual, a minute at least")
+        ->type_name("TIME")
+        ->default_str("");
+    add(kFailures, "--reject-norm", o.reject_norm,
+        "drop gradients longer than so many times the running median; 0: none are")
+        ->type_name("FACTOR");
+    add(kFailures, "--quarantine-after", o.quarantine_after,
+        "exclude a worker after so many gradients that could not be used; 0: never")
+        ->type_name("GRADIENTS");
 
     constexpr const char* kRun = "Run";
     add(kRun, "--eval-every", o.eval_every,
@@ -351,6 +392,12 @@ std::string to_toml(const RunOptions& o) {
     if (!o.time_limit.empty()) text("time-limit", o.time_limit);
     if (o.target_accuracy) plain("target-accuracy", *o.target_accuracy);
     plain("eval-every", o.eval_every);
+    text("heartbeat", o.heartbeat);
+    if (!o.suspect_after.empty()) text("suspect-after", o.suspect_after);
+    text("dead-after", o.dead_after);
+    if (!o.overdue_after.empty()) text("overdue-after", o.overdue_after);
+    plain("reject-norm", o.reject_norm);
+    plain("quarantine-after", o.quarantine_after);
     plain("threads", o.threads);
     text("device", o.device);
     return out;
@@ -455,6 +502,10 @@ Job resolve(const RunOptions& given) {
         job.time_limit = parse_duration(o.time_limit, "--time-limit", true);
         require(*job.time_limit > Duration::zero(), fmt::format("--time-limit {}: expected more than 0", o.time_limit));
     }
+    job.silence = resolve_silence(o);
+    require(o.reject_norm == 0 || o.reject_norm > 1,
+            fmt::format("--reject-norm {}: expected a number above 1, or 0 for no limit", o.reject_norm));
+    require(o.quarantine_after <= std::numeric_limits<std::uint32_t>::max(), "--quarantine-after: too large");
     if (!o.updates && !o.epochs && !job.time_limit && !o.target_accuracy) o.epochs = 5;
     require(!job.schedule.needs_end() || o.updates || o.epochs,
             fmt::format("--lr-schedule {}: needs an end, --epochs or --updates", o.lr_schedule));

@@ -14,6 +14,7 @@
 #include "lategrad/optim/optimizer.h"
 #include "lategrad/optim/schedule.h"
 #include "lategrad/policy/policy.h"
+#include "lategrad/server/silence.h"
 #include "lategrad/torch/curvature.h"
 #include "lategrad/torch/model.h"
 #include "lategrad/worker/compute_time.h"
@@ -59,7 +60,14 @@ struct RunOptions {
     std::string time_limit;
     std::optional<double> target_accuracy;
     std::uint64_t eval_every = 0; ///< updates; 0: once in an epoch's worth of examples
-    int threads = 1;              ///< of libtorch, per worker
+    // Of workers that are processes of their own; each empty one adapts (SilenceOptions).
+    std::string heartbeat = "250ms";
+    std::string suspect_after;
+    std::string dead_after = "30s";
+    std::string overdue_after;
+    double reject_norm = 100;
+    std::uint64_t quarantine_after = 10;
+    int threads = 1; ///< of libtorch, per worker
     std::string device = "cpu";
 
     // Found, not given: a comment in the run's config.toml.
@@ -130,6 +138,7 @@ struct Job {
     Schedule schedule;
     StraggleModel straggle;
     std::optional<Duration> time_limit;
+    SilenceOptions silence;
 };
 
 /// Throws InputError naming the option, what is wrong with it and what would be right.

@@ -5,6 +5,8 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -32,7 +34,7 @@ namespace {
 /// One lane computes one gradient at a time; every worker's batches can be drawn in every lane.
 struct Lane {
     std::unique_ptr<GradientSource> source;
-    std::vector<Batcher> batchers; ///< by worker
+    std::map<WorkerId, Batcher> batchers;
     Batch batch;
 };
 
@@ -41,6 +43,7 @@ struct Plan {
     struct Gradient {
         Step step;
         Version base;
+        DataPosition data;
         float step_scale = 0; ///< that its worker was told
         bool begins = false;  ///< its worker's process does
         bool refunds = false; ///< the one before it is refunded
@@ -52,8 +55,10 @@ struct Plan {
 
 /// With error feedback every gradient that was made counts, since what it left out joins the next; else those that were
 /// applied.
-std::vector<Plan> plan_of(const std::vector<RunEvent>& events, const Policy& policy, const Optimizer& optimizer,
+std::vector<Plan> plan_of(const std::vector<RunEvent>& events, const Problem& problem, const Optimizer& optimizer,
                           bool error_feedback) {
+    const auto policy = make_policy(problem.job.policy);
+    std::map<std::pair<WorkerId, Step>, DataPosition> elsewhere; // than where a worker is by itself
     struct Past {
         bool begins = true;
         bool refunds = false;
@@ -63,6 +68,9 @@ std::vector<Plan> plan_of(const std::vector<RunEvent>& events, const Policy& pol
     Plan plan;
     for (const RunEvent& event : events) {
         if (const auto* joined = std::get_if<JoinEvent>(&event.body)) past[joined->worker] = {};
+        if (const auto* assigned = std::get_if<AssignEvent>(&event.body); assigned && assigned->data) {
+            elsewhere[{assigned->worker, assigned->step}] = *assigned->data;
+        }
         if (const auto* arrived = std::get_if<ArriveEvent>(&event.body); arrived && error_feedback) {
             Past& before = past[arrived->worker];
             plan.gradients[arrived->worker].push_back({.step = arrived->step,
@@ -70,7 +78,7 @@ std::vector<Plan> plan_of(const std::vector<RunEvent>& events, const Policy& pol
                                                        .begins = before.begins,
                                                        .refunds = before.refunds,
                                                        .held = arrived->fate != Fate::drop});
-            before = {.begins = false, .refunds = policy.refunds(arrived->fate, arrived->reason)};
+            before = {.begins = false, .refunds = policy->refunds(arrived->fate, arrived->reason)};
         }
         if (const auto* update = std::get_if<UpdateEvent>(&event.body)) {
             if (!error_feedback) {
@@ -91,6 +99,9 @@ std::vector<Plan> plan_of(const std::vector<RunEvent>& events, const Policy& pol
                 // With a version it was told the scale of the update of this version.
                 const double learning_rate = plans.at(gradient.base.value()).update.learning_rate;
                 gradient.step_scale = optimizer.step_scale(learning_rate);
+                const auto data = elsewhere.find({worker, gradient.step});
+                gradient.data =
+                    data != elsewhere.end() ? data->second : own_data(worker, gradient.step, problem.batch_of(worker));
             }
         }
     }
@@ -112,19 +123,18 @@ class Replay {
           publish_codec_(problem.job.options.publish_codec, setup_),
           none_("none", setup_),
           optimizer_(make_optimizer(problem.job.optimizer, problem.model->trainable())),
-          plans_(plan_of(events, *make_policy(problem.job.policy), *optimizer_, codec_->error_feedback())),
+          plans_(plan_of(events, problem, *optimizer_, codec_->error_feedback())),
           update_(*codec_, *optimizer_, problem.model->trainable(), problem.model->size()),
           buffers_(std::numeric_limits<std::size_t>::max() / 2),
           publisher_(publish_codec_, buffers_, buffers_),
-          bytes_(problem.model->size() * sizeof(float)),
-          workers_(problem.job.options.workers) {
+          bytes_(problem.model->size() * sizeof(float)) {
         const RunOptions& o = problem.job.options;
+        for (const RunEvent& event : events) {
+            if (const auto* joined = std::get_if<JoinEvent>(&event.body)) workers_[joined->worker];
+        }
         for (std::size_t i = 0; i < pool_.size(); ++i) {
             Lane lane{.source = make_gradient_source(problem.job.model, *problem.data.train, o.threads)};
-            for (std::uint32_t worker = 0; worker < o.workers; ++worker) {
-                lane.batchers.emplace_back(problem.data.train, problem.parts[worker], problem.batches[worker], o.seed,
-                                           WorkerId{worker});
-            }
+            for (const auto& [worker, state] : workers_) lane.batchers.emplace(worker, problem.batcher(worker));
             lanes_.push_back(std::move(lane));
         }
         for (const Plan& plan : plans_) {
@@ -187,7 +197,7 @@ class Replay {
 
     /// As the worker (lategrad/worker) did.
     void compute(Lane& lane, WorkerId id, const Plan::Gradient& gradient) {
-        Worker& worker = workers_[id.value()];
+        Worker& worker = workers_.at(id);
         if (gradient.begins) {
             worker.codecs.reset();
             worker.buffers = std::make_unique<WorkerBuffers>(*codec_, problem_.model->size(), kHeldMax);
@@ -197,11 +207,12 @@ class Replay {
         }
         ComputeJob job{.step = gradient.step,
                        .version = gradient.base,
+                       .data = gradient.data,
                        .params = versions_.at(gradient.base),
                        .grad = buffers_.lease(bytes_),
                        .residual_scale = worker.residual_scale.to(gradient.step_scale)};
         if (gradient.refunds) job.refund = std::move(worker.sent);
-        lane.batchers[id.value()].draw(gradient.step, lane.batch);
+        lane.batchers.at(id).draw(job.data, lane.batch);
         lane.source->compute(std::as_const(job.params).floats(), job.grad.floats(), lane.batch);
         const Buffer payload = worker.codecs->encode(job);
         if (!payload) return;
@@ -214,7 +225,7 @@ class Replay {
         const std::uint64_t least = least_staleness(update.applied, update.version);
         update_.terms.clear();
         for (const AppliedGradient& gradient : update.applied) {
-            auto& waiting = workers_[gradient.worker.value()].waiting;
+            auto& waiting = workers_.at(gradient.worker).waiting;
             const auto payload = waiting.find(gradient.step);
             if (payload == waiting.end()) {
                 throw InputError(
@@ -249,16 +260,31 @@ class Replay {
     Publisher publisher_;
     std::size_t bytes_;
     std::vector<Lane> lanes_;
-    std::vector<Worker> workers_;
+    std::map<WorkerId, Worker> workers_;
     std::map<Version, Buffer> versions_;  ///< as they were published
     std::map<Version, Version> last_use_; ///< base version → the update before which its last gradient is computed
 };
 
 std::vector<UpdateEvent> updates_of(const RecordedRun& run, const Problem& problem, const std::string& path) {
     std::vector<UpdateEvent> updates;
+    std::set<WorkerId> joined;
     for (const RunEvent& event : run.events) {
+        if (const auto* join = std::get_if<JoinEvent>(&event.body)) {
+            if (join->examples != problem.batch_of(join->worker)) {
+                throw InputError(fmt::format("{}/events.jsonl: worker {} joins with batches of {}, not {}", path,
+                                             join->worker.value(), join->examples, problem.batch_of(join->worker)));
+            }
+            joined.insert(join->worker);
+        }
+        if (const auto* assigned = std::get_if<AssignEvent>(&event.body)) {
+            if (assigned->data && assigned->data->part >= problem.parts->size()) {
+                throw InputError(fmt::format("{}/events.jsonl: gradient {} of worker {} is of part {} of {}", path,
+                                             assigned->step.value(), assigned->worker.value(), assigned->data->part,
+                                             problem.parts->size()));
+            }
+        }
         if (const auto* arrived = std::get_if<ArriveEvent>(&event.body)) {
-            if (arrived->base.value() > updates.size() || arrived->worker.value() >= problem.parts.size()) {
+            if (arrived->base.value() > updates.size() || !joined.contains(arrived->worker)) {
                 throw InputError(fmt::format("{}/events.jsonl: gradient {} of worker {} arrives out of order", path,
                                              arrived->step.value(), arrived->worker.value()));
             }
@@ -267,7 +293,7 @@ std::vector<UpdateEvent> updates_of(const RecordedRun& run, const Problem& probl
         if (!update) continue;
         bool good = update->version.value() == updates.size() && !update->applied.empty();
         for (const AppliedGradient& gradient : update->applied) {
-            good = good && gradient.base <= update->version && gradient.worker.value() < problem.parts.size();
+            good = good && gradient.base <= update->version && joined.contains(gradient.worker);
         }
         if (!good)
             throw InputError(

@@ -21,7 +21,6 @@
 #include "lategrad/core/error.h"
 #include "lategrad/core/quantity.h"
 #include "lategrad/core/random.h"
-#include "lategrad/data/batcher.h"
 #include "lategrad/sim/cluster.h"
 #include "lategrad/sim/parallel_computation.h"
 #include "lategrad/torch/evaluator.h"
@@ -217,8 +216,7 @@ Trained simulate_training(const Problem& problem, const Simulation& simulation, 
     }
     std::vector<Batcher> batchers;
     for (std::uint32_t worker = 0; worker < o.workers; ++worker) {
-        batchers.emplace_back(problem.data.train, problem.parts[worker], problem.batches[worker], o.seed,
-                              WorkerId{worker});
+        batchers.push_back(problem.batcher(WorkerId{worker}));
     }
     TorchEvaluator evaluator(job.model, *problem.data.train, o.threads);
     std::mutex one_at_a_time;
@@ -233,7 +231,8 @@ Trained simulate_training(const Problem& problem, const Simulation& simulation, 
     ThreadPool pool(1); // updates are short, and the cores are busy with gradients
     std::optional<ParallelComputation> computation;
     try {
-        computation.emplace(std::move(sources), std::move(batchers), evaluate, *codec, publish_codec, pool);
+        computation.emplace(std::move(sources), std::move(batchers), evaluate, *codec, publish_codec, pool,
+                            PushCheck(*codec, simulation.trainable, o.reject_norm > 0));
     } catch (const std::system_error& error) {
         throw EnvironmentError(
             fmt::format("--jobs {}: a thread does not start ({}); use fewer", simulation.jobs, error.code().message()));

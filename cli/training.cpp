@@ -1,6 +1,7 @@
 #include "cli/training.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <exception>
 #include <limits>
@@ -17,11 +18,11 @@
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/random.h"
-#include "lategrad/data/batcher.h"
 #include "lategrad/files/file.h"
 #include "lategrad/runtime/gradient_thread.h"
 #include "lategrad/runtime/job_thread.h"
 #include "lategrad/runtime/node_loop.h"
+#include "lategrad/server/push_check.h"
 #include "lategrad/server/server.h"
 #include "lategrad/torch/curvature.h"
 #include "lategrad/torch/evaluator.h"
@@ -35,6 +36,7 @@ namespace lategrad {
 namespace {
 
 constexpr Duration kShutdown = std::chrono::seconds(10);
+constexpr Duration kShutdownOfInterrupt = std::chrono::milliseconds(500);
 
 std::size_t cores() {
     return std::max(1u, std::thread::hardware_concurrency());
@@ -95,9 +97,9 @@ Problem make_problem(const Job& job) {
         throw InputError(fmt::format("--target-accuracy {}: --data {} is a regression, which has no accuracy",
                                      *o.target_accuracy, o.data));
     }
-    problem.parts = divide(*problem.data.train, job.partition, o.workers, o.seed);
+    problem.parts = std::make_shared<const Parts>(divide(*problem.data.train, job.partition, o.workers, o.seed));
     std::vector<std::size_t> sizes;
-    for (const auto& part : problem.parts) sizes.push_back(part.size());
+    for (const auto& part : *problem.parts) sizes.push_back(part.size());
     problem.batches = batch_shares(o.batch_size, sizes);
     for (std::size_t i = 0; i < sizes.size(); ++i) {
         if (problem.batches[i] > sizes[i]) {
@@ -224,6 +226,8 @@ ServerOptions server_options(const Problem& problem, std::size_t trainable, std:
     const RunOptions& o = problem.job.options;
     return {.workers = o.workers,
             .run = problem.run,
+            .reject_norm = problem.pretend ? 0 : o.reject_norm,
+            .quarantine_after = static_cast<std::uint32_t>(o.quarantine_after),
             .learning_rate = o.lr,
             .schedule = problem.job.schedule,
             .epoch_examples = problem.epoch_examples(),
@@ -236,30 +240,41 @@ ServerOptions server_options(const Problem& problem, std::size_t trainable, std:
             .eval_every = o.eval_every};
 }
 
-Trained serve(const Problem& problem, Transport& transport, const Clock& clock, const RunHooks& hooks) {
+Trained serve(const Problem& problem, Transport& transport, const Clock& clock, const RunHooks& hooks,
+              ServeSetup setup) {
     const Job& job = problem.job;
     const RunOptions& o = job.options;
     const Model& model = *problem.model;
 
-    const CodecSetup setup = codec_setup(problem, model.trainable(), model.size());
-    const auto codec = make_codec(o.codec, setup);
+    ServerOptions options = server_options(problem, model.trainable(), model.size());
+    if (setup.heartbeats) options.silence = job.silence;
+    if (setup.admission) {
+        options.admission = std::move(setup.admission);
+        options.run = setup.run;
+        options.workers = setup.places;
+        options.workers_start = job.policy.workers_min;
+        options.reassign_after = setup.reassign_after;
+        for (const auto& part : *problem.parts) options.part_sizes.push_back(part.size());
+    }
+    const CodecSetup coding = codec_setup(problem, model.trainable(), model.size());
+    const auto codec = make_codec(o.codec, coding);
     const auto optimizer = make_optimizer(job.optimizer, model.trainable());
     // The most that can be alive at once, not what is: one current, one being written, some waiting for their
     // evaluation, and per worker those on the way (with --cancel-late several), one computed on and one that waits.
     const std::size_t snapshots = hooks.evaluate == EvaluationThread::When::after ? hooks.snapshots_max + 1 : 2;
-    const std::size_t on_their_way = (InProcessHub::kQueuedMax + 3) * o.workers + 2;
+    const std::size_t on_their_way = (InProcessHub::kQueuedMax + 3) * options.workers + 2;
     const std::size_t bytes = model.size() * sizeof(float);
     BufferPool versions((on_their_way + snapshots) * bytes);
     Buffer initial = versions.lease(bytes);
     model.initial_parameters(initial.floats());
 
-    const PublishCodec publish_codec(o.publish_codec, setup);
+    const PublishCodec publish_codec(o.publish_codec, coding);
     BufferPool published(2 * bytes);
-    BufferPool payloads((on_their_way + o.workers + 2) * publish_codec.payload_bytes_max());
+    BufferPool payloads((on_their_way + options.workers + 2) * publish_codec.payload_bytes_max());
     std::optional<Publisher> publisher;
     if (!publish_codec.in_place()) publisher.emplace(publish_codec, published, payloads);
-    Server server(server_options(problem, model.trainable(), model.size()), make_policy(job.policy), *codec, *optimizer,
-                  std::move(initial), versions, publisher ? &*publisher : nullptr);
+    Server server(options, make_policy(job.policy), *codec, *optimizer, std::move(initial), versions,
+                  publisher ? &*publisher : nullptr);
 
     Mailbox mailbox(transport);
     // After the run nobody else needs the cores.
@@ -290,10 +305,7 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
                            if (!problem.pretend) evaluation.submit(snapshot);
                        },
                    .tell = hooks.tell,
-                   .validate =
-                       [&](const Message& message) {
-                           return codec->validate({message.payload.data(), message.payload.bytes()});
-                       }});
+                   .validate = PushCheck(*codec, model.trainable(), options.reject_norm > 0)});
     {
         const StopAsked asked(hooks, [&mailbox] { mailbox.post(StopRequested{}); });
         loop.run();
@@ -317,18 +329,25 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
     return trained;
 }
 
-void work(const Problem& problem, WorkerId worker, Transport& transport, const Clock& clock) {
+WorkEnd work(const Problem& problem, WorkerId worker, Transport& transport, const Clock& clock,
+             const std::optional<ElasticWorker>& elastic) {
     const Job& job = problem.job;
     const RunOptions& o = job.options;
     const std::size_t size = problem.model->size();
     const std::size_t trainable = problem.model->trainable();
-    const std::uint32_t examples = problem.batches[worker.value()];
+    const std::uint32_t examples = problem.batch_of(worker);
 
     const CodecSetup setup = codec_setup(problem, trainable, size);
     const auto codec = make_codec(o.codec, setup);
     const PublishCodec publish_codec(o.publish_codec, setup);
     WorkerBuffers buffers(*codec, size, job.policy.held_of_one_worker_max());
-    Worker node({.worker = worker, .examples = examples, .run = problem.run, .size = size}, *codec, buffers);
+    Worker node({.worker = worker,
+                 .examples = examples,
+                 .run = elastic ? elastic->run : problem.run,
+                 .size = size,
+                 .process = elastic ? elastic->process : 0,
+                 .traits = elastic ? elastic->traits : Buffer{}},
+                *codec, buffers);
     GradientCodecs codecs(*codec, publish_codec, worker, buffers);
     std::unique_ptr<GradientSource> source;
 
@@ -338,28 +357,36 @@ void work(const Problem& problem, WorkerId worker, Transport& transport, const C
         thread.emplace(worker, o.workers, problem.pretend->of(examples), std::move(codecs), job.straggle, mailbox);
     } else {
         source = make_gradient_source(job.model, *problem.data.train, o.threads, o.seed + worker.value());
-        thread.emplace(worker, o.workers,
-                       Batcher(problem.data.train, problem.parts[worker.value()], examples, o.seed, worker), *source,
-                       std::move(codecs), job.straggle, mailbox);
+        // Who straggles is said of the first so many; others do as these.
+        thread.emplace(WorkerId{static_cast<std::uint32_t>(worker.value() % o.workers)}, o.workers, problem.batcher(worker), *source, std::move(codecs), job.straggle, mailbox);
     }
     std::optional<Version> damaged;
-    NodeLoop loop(
-        node, transport, clock, mailbox,
-        {.start_compute = [&](const ComputeJob& compute) { thread->start(compute); },
-         .cancel_compute = [&] { thread->cancel(); },
-         .validate =
-             [&](const Message& message) {
-                 const Reason defect = publish_codec.validate({message.payload.data(), message.payload.bytes()});
-                 if (defect != Reason::none) damaged = message.version;
-                 return defect;
-             }});
+    NodeLoop loop(node, transport, clock, mailbox,
+                  {.start_compute = [&](const ComputeJob& compute) { thread->start(compute); },
+                   .cancel_compute = [&] { thread->cancel(); },
+                   .validate =
+                       [&](MessageArrived& arrived) {
+                           const Message& message = arrived.message;
+                           arrived.defect = publish_codec.validate({message.payload.data(), message.payload.bytes()});
+                           if (arrived.defect != Reason::none) damaged = message.version;
+                       }});
+    std::atomic<bool> interrupted = false;
+    if (elastic && elastic->stop_with) {
+        elastic->stop_with([&] {
+            interrupted = true;
+            mailbox.post(StopRequested{});
+        });
+    }
     loop.run();
-    transport.shutdown(clock.now() + kShutdown);
+    if (elastic && elastic->stop_with) elastic->stop_with({});
+    transport.shutdown(clock.now() + (interrupted ? kShutdownOfInterrupt : kShutdown));
+    if (interrupted && elastic->stopped) elastic->stopped();
     if (damaged) {
         throw EnvironmentError(fmt::format("worker {}: the parameters of version {} arrived damaged; it has left",
                                            worker.value(), damaged->value()));
     }
     if (thread->failure()) std::rethrow_exception(thread->failure());
+    return {.told_to_stop = node.told_to_stop(), .refusal = node.refusal()};
 }
 
 namespace {

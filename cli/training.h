@@ -14,6 +14,7 @@
 #include "cli/options.h"
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/buffer.h"
+#include "lategrad/data/batcher.h"
 #include "lategrad/node/run_event.h"
 #include "lategrad/runtime/evaluation_thread.h"
 #include "lategrad/runtime/mailbox.h"
@@ -22,6 +23,7 @@
 #include "lategrad/telemetry/summary.h"
 #include "lategrad/transport/clock.h"
 #include "lategrad/transport/transport.h"
+#include "lategrad/worker/worker.h"
 #include "lategrad/worker/compute_time.h"
 
 namespace lategrad {
@@ -33,14 +35,17 @@ struct Problem {
     Job job;
     DataSplit data;
     std::unique_ptr<Model> model;
-    std::vector<std::vector<std::uint32_t>> parts; ///< by worker
-    std::vector<std::uint32_t> batches;            ///< by worker
-    std::uint64_t run = 0;                         ///< names the run on the wire
+    std::shared_ptr<const Parts> parts; ///< of the data, one for each of --workers; null where there is no data
+    std::vector<std::uint32_t> batches; ///< by part
+    std::uint64_t run = 0;              ///< names the run on the wire
     /// Where nothing is computed: how long workers pretend that it takes.
     std::optional<ComputeTime> pretend;
 
     /// Examples to train on; 1 where there is no data.
     std::uint64_t epoch_examples() const { return data.train ? data.train->size() : 1; }
+    /// A worker's batch size.
+    std::uint32_t batch_of(WorkerId worker) const { return batches[worker.value() % batches.size()]; }
+    Batcher batcher(WorkerId worker) const { return {data.train, parts, batch_of(worker), job.options.seed}; }
 };
 
 /// Loads the data, makes the model. Throws InputError.
@@ -114,12 +119,41 @@ Evaluation judge(TorchEvaluator& evaluator, const Snapshot& snapshot, const Data
 /// What a server of this problem, with so many floats in its flat vectors, is made with.
 ServerOptions server_options(const Problem& problem, std::size_t trainable, std::size_t size);
 
-/// The server's side over any transport. Returns when the run has ended and every evaluation is made.
-Trained serve(const Problem& problem, Transport& transport, const Clock& clock, const RunHooks& hooks);
+/// What a server needs to know where its workers are processes of their own.
+struct ServeSetup {
+    bool heartbeats = false; ///< its transport's
+    // Where workers come as they like:
+    std::optional<Admission> admission;
+    std::uint64_t run = 0; ///< names the run
+    std::size_t places = 0;
+    Duration reassign_after = Duration::max();
+};
 
-/// A worker's side over any transport. Returns when the server has said stop or is gone; throws what went wrong in its
-/// computations.
-void work(const Problem& problem, WorkerId worker, Transport& transport, const Clock& clock);
+/// The server's side over any transport. Returns when the run has ended and every evaluation is made.
+Trained serve(const Problem& problem, Transport& transport, const Clock& clock, const RunHooks& hooks,
+              ServeSetup setup = {});
+
+/// Who a worker of an elastic run is.
+struct ElasticWorker {
+    std::uint64_t run = 0;     ///< as the server named it
+    std::uint64_t process = 0; ///< names this one
+    Buffer traits;             ///< of its problem (traits_text)
+    /// As RunHooks::stop_with.
+    std::function<void(std::function<void()>)> stop_with;
+    /// Called when it was asked to stop and has said goodbye, though its gradient may take a while yet.
+    std::function<void()> stopped;
+};
+
+/// How a worker's work ended.
+struct WorkEnd {
+    bool told_to_stop = false; ///< the run is over; else the server is gone, or has refused it
+    std::optional<Worker::Refusal> refusal;
+};
+
+/// A worker's side over any transport. Returns when the server has said stop, has refused it or is gone; throws what
+/// went wrong in its computations.
+WorkEnd work(const Problem& problem, WorkerId worker, Transport& transport, const Clock& clock,
+             const std::optional<ElasticWorker>& elastic = std::nullopt);
 
 /// All in this process. A worker that cannot compute ends the run.
 Trained train_in_threads(const Problem& problem, const RunHooks& hooks);

@@ -15,6 +15,12 @@ struct DataPosition {
     friend bool operator==(const DataPosition&, const DataPosition&) = default;
 };
 
+/// Where the batch of gradient (worker, step) begins unless the server said otherwise: each worker walks through its
+/// own part.
+inline DataPosition own_data(WorkerId worker, Step step, std::uint32_t examples) {
+    return {.part = worker.value(), .position = step.value() * examples};
+}
+
 struct AppliedGradient {
     WorkerId worker;
     Step step;

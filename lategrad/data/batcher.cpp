@@ -9,24 +9,25 @@
 
 namespace lategrad {
 
-Batcher::Batcher(std::shared_ptr<const Dataset> data, std::vector<std::uint32_t> part, std::size_t batch_size,
-                 std::uint64_t seed, WorkerId worker)
+Batcher::Batcher(std::shared_ptr<const Dataset> data, std::shared_ptr<const Parts> parts, std::size_t batch_size,
+                 std::uint64_t seed)
     : data_(std::move(data)),
-      part_(std::move(part)),
+      parts_(std::move(parts)),
       batch_size_(batch_size),
       seed_(seed),
-      worker_(worker),
       indices_(batch_size) {
-    CHECK(!part_.empty() && batch_size_ > 0);
+    CHECK(batch_size_ > 0);
 }
 
-void Batcher::draw(Step step, Batch& out) {
-    std::uint64_t position = step.value() * batch_size_; // in the sequence of all epochs
+void Batcher::draw(const DataPosition& begin, Batch& out) {
+    CHECK(begin.part < parts_->size() && !(*parts_)[begin.part].empty());
+    const std::size_t size = (*parts_)[begin.part].size();
+    std::uint64_t position = begin.position; // in the sequence of all epochs
     for (std::size_t filled = 0; filled < batch_size_;) {
-        enter_epoch(position / part_.size());
-        const std::size_t offset = position % part_.size();
-        const std::size_t count = std::min(batch_size_ - filled, part_.size() - offset);
-        std::copy_n(order_.begin() + static_cast<std::ptrdiff_t>(offset), count,
+        const auto& examples = order(begin.part, position / size);
+        const std::size_t offset = position % size;
+        const std::size_t count = std::min(batch_size_ - filled, size - offset);
+        std::copy_n(examples.begin() + static_cast<std::ptrdiff_t>(offset), count,
                     indices_.begin() + static_cast<std::ptrdiff_t>(filled));
         filled += count;
         position += count;
@@ -34,11 +35,14 @@ void Batcher::draw(Step step, Batch& out) {
     data_->gather(indices_, out);
 }
 
-void Batcher::enter_epoch(std::uint64_t epoch) {
-    if (epoch == epoch_) return;
-    order_ = part_; // an epoch's order does not depend on the one before
-    RandomStream(seed_, Purpose::data, {worker_.value(), epoch}).shuffle(std::span(order_));
-    epoch_ = epoch;
+const std::vector<std::uint32_t>& Batcher::order(std::uint32_t part, std::uint64_t epoch) {
+    Order& order = orders_[part];
+    if (epoch != order.epoch) {
+        order.examples = (*parts_)[part]; // an epoch's order does not depend on the one before
+        RandomStream(seed_, Purpose::data, {part, epoch}).shuffle(std::span(order.examples));
+        order.epoch = epoch;
+    }
+    return order.examples;
 }
 
 std::vector<std::uint32_t> batch_shares(std::size_t batch_size, std::span<const std::size_t> part_sizes) {

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "lategrad/core/gradient.h"
 #include "lategrad/core/thread_pool.h"
 #include "lategrad/core/time.h"
 #include "lategrad/node/run_event.h"
@@ -20,6 +21,7 @@ struct MessageArrived {
     Peer peer;
     Message message;
     Reason defect = Reason::none; ///< not_finite or malformed: the payload must not be used
+    std::optional<double> norm;   ///< of a gradient without a defect, where it was measured (gradient_norm)
 };
 
 /// The gradient asked for by `Effects::start_compute` is in its payload, or was given up.
@@ -39,6 +41,11 @@ struct PeerLeft {
     Peer peer;
 };
 
+/// A sign of life of this peer, other than a message.
+struct PeerHeard {
+    Peer peer;
+};
+
 /// The time asked for by `Effects::wake_at` has come, or the run begins (every node's first event).
 struct Timer {};
 
@@ -50,20 +57,22 @@ struct EvaluationDone {
 /// The user asks for the end of the run (Ctrl-C).
 struct StopRequested {};
 
-using Event = std::variant<MessageArrived, ComputeDone, UpdateDone, PeerLeft, Timer, EvaluationDone, StopRequested>;
+using Event =
+    std::variant<MessageArrived, ComputeDone, UpdateDone, PeerLeft, PeerHeard, Timer, EvaluationDone, StopRequested>;
 
 struct Send {
     Peer to;
     Message message;
 };
 
-/// One gradient to compute and encode: of the batch that (worker, step) names, at `params`.
+/// One gradient to compute and encode, at `params`.
 struct ComputeJob {
     Step step;
     Version version;
-    Buffer params; ///< as they were sent; read-only, shared with others
-    Buffer grad;   ///< this job's own: where the gradient is computed
-    Buffer refund; ///< a payload made before that will not be applied: what it carried joins the residual; or empty
+    DataPosition data; ///< where its batch begins
+    Buffer params;     ///< as they were sent; read-only, shared with others
+    Buffer grad;       ///< this job's own: where the gradient is computed
+    Buffer refund;     ///< a payload made before that will not be applied: what it carried joins the residual; or empty
     float residual_scale = 1; ///< EncodeStep
 };
 
@@ -87,6 +96,7 @@ struct Snapshot {
 /// What a node wants done. Reused from event to event: `clear` keeps the memory.
 struct Effects {
     std::vector<Send> sends;
+    std::vector<Peer> forget; ///< given up: nothing of them is to be delivered any more (Transport::forget)
     std::optional<ComputeJob> start_compute;
     bool cancel_compute = false;
     UpdateTask* start_update = nullptr;
@@ -97,6 +107,7 @@ struct Effects {
 
     void clear() {
         sends.clear();
+        forget.clear();
         start_compute.reset();
         cancel_compute = false;
         start_update = nullptr;

@@ -23,11 +23,43 @@ struct LeaveEvent {
     WorkerId worker;
 };
 
+/// A worker that is here has been silent, or over a gradient, for too long: it is out of n and k, and nothing of its is
+/// decided. Then either it is heard again (ReturnEvent), or it is given up (LeaveEvent).
+struct SuspectEvent {
+    WorkerId worker;
+    bool overdue = false; ///< it is heard, but its gradient does not come
+};
+struct ReturnEvent {
+    WorkerId worker;
+};
+
+/// A worker has sent too many gradients that could not be used, and takes part no longer; its LeaveEvent follows.
+struct ExcludeEvent {
+    WorkerId worker;
+    Reason reason; ///< of the last of them
+};
+
+/// With fewer than `needed` active workers no update closes; and with enough of them again.
+struct PauseEvent {
+    std::size_t active;
+    std::size_t needed;
+};
+struct ContinueEvent {
+    std::size_t active;
+};
+
+/// From now on this part of the data is this worker's.
+struct PartEvent {
+    std::uint32_t part;
+    WorkerId worker;
+};
+
 /// Parameters of `version` were sent and start gradient (worker, step).
 struct AssignEvent {
     WorkerId worker;
     Step step;
     Version version;
+    std::optional<DataPosition> data; ///< where its batch begins, if not at own_data
 };
 
 /// Gradient (worker, step) arrived and was decided on: apply, hold or drop. `held` ones meet their fate in an update.
@@ -89,7 +121,8 @@ struct EndEvent {
 };
 
 using RunEventBody =
-    std::variant<JoinEvent, LeaveEvent, AssignEvent, ArriveEvent, LostEvent, UpdateEvent, Evaluation, EndEvent>;
+    std::variant<JoinEvent, LeaveEvent, AssignEvent, ArriveEvent, LostEvent, UpdateEvent, Evaluation, EndEvent,
+                 SuspectEvent, ReturnEvent, ExcludeEvent, PauseEvent, ContinueEvent, PartEvent>;
 
 struct RunEvent {
     Time at;

@@ -10,8 +10,6 @@ class Async final : public Policy {
     explicit Async(const PolicyOptions& options) : Policy(options, Normalize::workers) {}
 
   private:
-    void on_left(WorkerId, Decision&) override {} // nobody waits
-
     void on_arrived(const GradientArrived& gradient, Decision& out) override {
         accept(gradient, out);
         wait_for_publish(gradient.worker);

@@ -1,6 +1,7 @@
 /// Backup workers (Chen et al. 2016, "Revisiting Distributed Synchronous SGD", algorithm 4): the k fastest of n close
 /// an update, and what arrives later is forgotten.
 #include <algorithm>
+#include <vector>
 
 #include "lategrad/policy/policies.h"
 
@@ -12,7 +13,21 @@ class Backup final : public Policy {
     explicit Backup(const PolicyOptions& options) : Policy(options, Normalize::quorum) {}
 
   private:
-    void on_left(WorkerId, Decision& out) override { close_if_quorum(out); }
+    void on_left(WorkerId worker, Decision& out) override {
+        left_at_.resize(members().size());
+        left_at_[worker.value()] = version();
+        reconsider(out);
+    }
+
+    void on_returned(WorkerId worker, bool computing, Decision& out) override {
+        Policy::on_returned(worker, computing, out);
+        // It was not among those that started anew at the updates since.
+        if (!computing || !options().cancel_late || left_at_[worker.value()] == version()) return;
+        out.send.push_back(worker);
+        out.cancel.push_back(worker);
+    }
+
+    void reconsider(Decision& out) override { close_if_quorum(out); }
 
     void on_arrived(const GradientArrived& gradient, Decision& out) override {
         if (!fresh(gradient)) {
@@ -32,7 +47,7 @@ class Backup final : public Policy {
     }
 
     void close_if_quorum(Decision& out) {
-        if (active() == 0 || accepted_fresh() < quorum()) return;
+        if (!may_close() || accepted_fresh() < quorum()) return;
         close(Closers::fresh, out);
         if (!options().cancel_late) return;
         const auto waited = static_cast<std::ptrdiff_t>(out.send.size());
@@ -42,6 +57,8 @@ class Backup final : public Policy {
         }
         out.send.insert(out.send.end(), out.cancel.begin(), out.cancel.end());
     }
+
+    std::vector<Version> left_at_; ///< by worker: the version at which it left last
 };
 
 } // namespace

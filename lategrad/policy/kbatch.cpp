@@ -10,7 +10,7 @@ class KBatch final : public Policy {
     explicit KBatch(const PolicyOptions& options) : Policy(options, Normalize::quorum) {}
 
   private:
-    void on_left(WorkerId, Decision& out) override { close_if_quorum(out); }
+    void reconsider(Decision& out) override { close_if_quorum(out); }
 
     void on_arrived(const GradientArrived& gradient, Decision& out) override {
         accept(gradient, out);
@@ -19,7 +19,7 @@ class KBatch final : public Policy {
     }
 
     void close_if_quorum(Decision& out) {
-        if (active() > 0 && accepted() >= quorum()) close(Closers::all, out);
+        if (may_close() && accepted() >= quorum()) close(Closers::all, out);
     }
 };
 

@@ -60,9 +60,12 @@ void Policy::step(const PolicyEvent& event, Time /*now*/, Decision& out) {
                        member.active = true;
                        member.examples = joined.examples;
                        member.applied_through = version_; // `gradients` may count one held from before it left
+                       const bool could_close = may_close();
                        ++active_;
                        active_examples_ += joined.examples;
-                       on_joined(joined.worker, out);
+                       if (joined.returns) on_returned(joined.worker, joined.computing, out);
+                       else on_joined(joined.worker, out);
+                       if (!could_close && may_close()) reconsider(out);
                    },
                    [&](const WorkerLeft& left) {
                        CHECK(is_active(left.worker));
@@ -91,6 +94,14 @@ void Policy::step(const PolicyEvent& event, Time /*now*/, Decision& out) {
                    },
                },
                event);
+}
+
+void Policy::on_returned(WorkerId worker, bool computing, Decision& out) {
+    const std::size_t sends = out.send.size();
+    on_joined(worker, out);
+    const bool waits = !computing && members_[worker.value()].gradients > 0;
+    if (computing || waits) out.send.resize(sends);
+    if (waits) wait_for_publish(worker);
 }
 
 void Policy::on_dropped(WorkerId worker, Version /*base*/, Decision& out) {

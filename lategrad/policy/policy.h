@@ -34,6 +34,7 @@ struct PolicyOptions {
     LateWeight late_weight;             ///< s
     std::optional<Normalize> normalize; ///< empty: the policy's own (docs/policies.md)
     std::optional<std::uint64_t> staleness_max;
+    std::size_t workers_min = 1; ///< with fewer active no update closes
 
     /// True where an update waits for wait_for gradients: not for all (sync), nor for any one (async, ssp).
     bool has_quorum() const { return kind == "backup" || kind == "reuse" || kind == "kasync" || kind == "kbatch"; }
@@ -49,6 +50,8 @@ struct PolicyOptions {
 struct WorkerJoined {
     WorkerId worker;
     std::uint32_t examples; ///< b, fixed until it leaves
+    bool returns = false;   ///< it left because it was silent, and is heard again; what it was doing goes on
+    bool computing = false; ///< `returns`: a gradient that it was sent to compute has not arrived yet
 };
 
 struct WorkerLeft {
@@ -118,6 +121,9 @@ class Policy {
     /// Of the parameters that a worker sent to now would get.
     Version version() const { return version_; }
     std::size_t active() const { return active_; }
+    /// Whether enough workers are active for an update to close; at least workers_min, and one.
+    bool may_close() const { return active_ > 0 && active_ >= options_.workers_min; }
+    std::size_t workers_min() const { return options_.workers_min; }
     /// Whether a gradient of this fate may join its worker's residual again (error feedback). What backup drops is
     /// gone: to forget is its meaning; what is not finite or malformed must not come back.
     bool refunds(Fate fate, Reason reason) const {
@@ -135,7 +141,11 @@ class Policy {
     };
 
     virtual void on_joined(WorkerId worker, Decision& out) { out.send.push_back(worker); }
-    virtual void on_left(WorkerId worker, Decision& out) = 0;
+    /// It goes on where it was: with the gradient it computes, or waiting for the update that its last one is held for.
+    virtual void on_returned(WorkerId worker, bool computing, Decision& out);
+    virtual void on_left(WorkerId /*worker*/, Decision& out) { reconsider(out); }
+    /// Fewer are active, or enough again for an update to close: closes one where what is accepted suffices.
+    virtual void reconsider(Decision& /*out*/) {}
     virtual void on_arrived(const GradientArrived& gradient, Decision& out) = 0;
     /// The worker's gradient on `base` was dropped before on_arrived saw it; by default it is sent the current
     /// parameters at once.

@@ -10,7 +10,7 @@ class Reuse final : public Policy {
     explicit Reuse(const PolicyOptions& options) : Policy(options, Normalize::workers) {}
 
   private:
-    void on_left(WorkerId, Decision& out) override { close_if_quorum(out); }
+    void reconsider(Decision& out) override { close_if_quorum(out); }
 
     void on_arrived(const GradientArrived& gradient, Decision& out) override {
         accept(gradient, out);
@@ -23,7 +23,7 @@ class Reuse final : public Policy {
     }
 
     void close_if_quorum(Decision& out) {
-        if (active() > 0 && accepted_fresh() >= quorum()) close(Closers::fresh, out);
+        if (may_close() && accepted_fresh() >= quorum()) close(Closers::fresh, out);
     }
 };
 

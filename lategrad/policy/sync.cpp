@@ -19,20 +19,31 @@ class Sync final : public Policy {
     void on_left(WorkerId worker, Decision& out) override {
         if (arrived_[worker.value()]) --arrived_count_;
         arrived_[worker.value()] = false;
-        close_if_complete(out);
+        reconsider(out);
+    }
+
+    void on_returned(WorkerId worker, bool computing, Decision& out) override {
+        Policy::on_returned(worker, computing, out);
+        if (computing || members()[worker.value()].gradients == 0) return;
+        arrived_[worker.value()] = true;
+        ++arrived_count_;
     }
 
     void on_arrived(const GradientArrived& gradient, Decision& out) override {
-        CHECK(fresh(gradient)); // nobody is sent parameters before all have pushed
+        if (!fresh(gradient)) { // of a worker that the others have not waited for, because it was silent
+            out.drop(Reason::late);
+            on_dropped(gradient.worker, gradient.base, out);
+            return;
+        }
         accept(gradient, out);
         wait_for_publish(gradient.worker);
         arrived_[gradient.worker.value()] = true;
         ++arrived_count_;
-        close_if_complete(out);
+        reconsider(out);
     }
 
-    void close_if_complete(Decision& out) {
-        if (active() == 0 || arrived_count_ < active()) return;
+    void reconsider(Decision& out) override {
+        if (!may_close() || arrived_count_ < active()) return;
         close(Closers::fresh, out);
         arrived_.assign(arrived_.size(), false);
         arrived_count_ = 0;

@@ -53,7 +53,7 @@ void GradientThread::compute(ComputeJob& job) {
     try {
         Duration computed = compute_;
         if (source_) {
-            batcher_->draw(job.step, batch_);
+            batcher_->draw(job.data, batch_);
             const Buffer params = codecs_.decode(job);
             done.loss = source_->compute(params.floats(), job.grad.floats(), batch_).mean;
             computed = std::chrono::steady_clock::now() - begin;

@@ -28,12 +28,14 @@ void NodeLoop::run() {
                 const bool carries =
                     arrived.message.type == MessageType::push || arrived.message.type == MessageType::parameters;
                 if (carries && hands_.validate) {
-                    arrived.defect = hands_.validate(arrived.message);
+                    hands_.validate(arrived);
                 }
                 handle(arrived);
             } else if (const auto* gone = std::get_if<PeerGone>(&*incoming)) {
                 std::erase_if(outbox_, [&](const Send& send) { return send.to == gone->peer; });
                 if (!done_) handle(PeerLeft{gone->peer});
+            } else if (!done_) {
+                handle(PeerHeard{std::get<PeerAlive>(*incoming).peer});
             }
         }
         posted_.clear();
@@ -53,6 +55,10 @@ void NodeLoop::carry_out() {
     // Order matters twice: parameters leave before the evaluation of the same version takes a core, and a gradient is
     // given up before the next one is started.
     for (Send& send : effects_.sends) hand_over(std::move(send));
+    for (const Peer peer : effects_.forget) {
+        std::erase_if(outbox_, [&](const Send& send) { return send.to == peer; });
+        transport_.forget(peer);
+    }
     if (effects_.cancel_compute) hands_.cancel_compute();
     if (effects_.start_compute) hands_.start_compute(*effects_.start_compute);
     if (effects_.start_update) hands_.start_update(*effects_.start_update);

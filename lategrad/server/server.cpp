@@ -1,6 +1,7 @@
 #include "lategrad/server/server.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "lategrad/core/error.h"
@@ -11,6 +12,8 @@ namespace {
 
 /// How long the end of a run waits for the workers' goodbyes. A step that cannot be interrupted may take this long.
 constexpr Duration kGrace = std::chrono::seconds(30);
+/// The same where the user wants it to end.
+constexpr Duration kGraceOfInterrupt = std::chrono::seconds(1);
 
 } // namespace
 
@@ -21,8 +24,12 @@ Server::Server(const ServerOptions& options, std::unique_ptr<Policy> policy, con
       versions_(versions),
       in_place_(codec.in_place()),
       update_(codec, optimizer, options, publisher),
+      silence_(options.silence, options.workers),
+      norms_(options.reject_norm),
+      data_(options.part_sizes, options.workers, options.reassign_after),
       parameters_(std::move(initial)) {
     CHECK(options.workers > 0 && options.trainable > 0 && options.trainable <= options.size);
+    if (options_.workers_start == 0) options_.workers_start = options_.workers;
     members_.resize(options.workers);
     if (publisher) publisher->publish(published_, parameters_, {});
 }
@@ -30,18 +37,29 @@ Server::Server(const ServerOptions& options, std::unique_ptr<Policy> policy, con
 void Server::handle(const Event& event, Time now, Effects& out) {
     if (const auto* arrived = std::get_if<MessageArrived>(&event)) on_message(*arrived, now, out);
     else if (std::holds_alternative<UpdateDone>(event)) on_update_done(now, out);
+    else if (const auto* heard = std::get_if<PeerHeard>(&event)) on_heard(heard->peer, now, out);
     else if (const auto* left = std::get_if<PeerLeft>(&event)) on_peer_left(left->peer, now, out);
     else if (const auto* evaluation = std::get_if<EvaluationDone>(&event)) on_evaluation(evaluation->result, now, out);
     else if (std::holds_alternative<StopRequested>(event)) end(Outcome::interrupted, now, out);
 
+    if (state_ == State::running) {
+        check_silence(now, out);
+        reassign(now, out);
+        out.wake_at = data_.wake_at();
+        if (!updating_) out.wake_at = std::min(out.wake_at, silence_.wake_at());
+    }
     if (options_.time_limit && state_ == State::running) {
         const Time limit = *began_at_ + *options_.time_limit;
         if (now >= limit) end(Outcome::time_limit, now, out);
-        else out.wake_at = limit;
+        else out.wake_at = std::min(out.wake_at, limit);
     }
     if (state_ == State::ended) {
-        out.wake_at = ended_at_ + kGrace;
-        out.done = here_ == 0 || now >= out.wake_at;
+        // The silent may be gone; a user who stops a run waits for nobody's step to end.
+        while (const auto judged = silence_.next(now)) members_[judged->worker.value()].suspect = true;
+        const auto silent = std::ranges::count_if(members_, [](const Member& m) { return m.here && m.suspect; });
+        out.wake_at = ended_at_ + (outcome_ == Outcome::interrupted ? kGraceOfInterrupt : kGrace);
+        out.done = here_ == static_cast<std::size_t>(silent) || now >= out.wake_at;
+        if (!out.done) out.wake_at = std::min(out.wake_at, silence_.wake_at());
     }
     for (RunEvent& told : out.events) told.at = since_begin(told.at);
 }
@@ -50,25 +68,119 @@ std::optional<WorkerId> Server::worker_at(Peer peer) const {
     return peer.value() < by_peer_.size() ? by_peer_[peer.value()] : std::nullopt;
 }
 
+void Server::bind(Peer peer, WorkerId worker) {
+    if (peer.value() >= by_peer_.size()) by_peer_.resize(peer.value() + 1);
+    by_peer_[peer.value()] = worker;
+    members_[worker.value()].peer = peer;
+}
+
+void Server::unbind(WorkerId worker) {
+    by_peer_[members_[worker.value()].peer.value()].reset();
+}
+
 void Server::send(Peer to, Message message, Effects& out) {
     message.run = options_.run;
+    message.incarnation = options_.incarnation;
     bytes_sent_ += kHeaderBytes + message.payload.bytes();
     out.sends.push_back({to, std::move(message)});
+}
+
+void Server::refuse(Peer peer, Reason reason, const std::string& words, Effects& out) {
+    Buffer text = words_.try_lease(words.size()); // with a crowd at the door, the last ones are told nothing more
+    if (text) std::memcpy(text.data(), words.data(), words.size());
+    send(peer, {.type = MessageType::refuse, .reason = reason, .payload = std::move(text)}, out);
 }
 
 void Server::on_message(const MessageArrived& arrived, Time now, Effects& out) {
     bytes_received_ += kHeaderBytes + arrived.message.payload.bytes();
     switch (arrived.message.type) {
+    case MessageType::join: on_join(arrived, now, out); return;
     case MessageType::hello: on_hello(arrived, now, out); return;
     case MessageType::push: on_push(arrived, now, out); return;
     case MessageType::goodbye: on_peer_left(arrived.peer, now, out); return;
     case MessageType::parameters:
     case MessageType::stop:
     case MessageType::welcome:
-    case MessageType::refuse: ledger_.count_stray(); return; // only a server says these
-    case MessageType::beat:
-    case MessageType::join: return;
+    case MessageType::refuse: // only a server says these
+    case MessageType::beat: ledger_.count_stray(); return;
     }
+}
+
+void Server::on_heard(Peer peer, Time now, Effects& out) {
+    const auto worker = worker_at(peer);
+    if (!worker || !silence_.heard(*worker, now)) return;
+    if (state_ == State::ended) members_[worker->value()].suspect = false;
+    else if (updating_) waiting_.emplace_back(PeerHeard{peer});
+    else decide_return(*worker, now, out);
+}
+
+bool Server::place_is_free(const Member& member) const {
+    return !member.here && !member.welcomed && !member.leaving && !member.joining;
+}
+
+/// The place of a process that has been here; else the first that is free, and so a part of the data that nobody has;
+/// else that of a worker that nobody has heard for long.
+std::optional<WorkerId> Server::place_for(const Message& join, Time now, Effects& out) {
+    std::optional<WorkerId> free, silent;
+    for (std::uint32_t i = 0; i < members_.size(); ++i) {
+        Member& member = members_[i];
+        if (member.process == join.process && (member.here || member.welcomed)) {
+            // Its connection broke, and here it is already; nothing comes over the old one.
+            out.forget.push_back(member.peer);
+            on_peer_left(member.peer, now, out);
+        }
+        if (place_is_free(member) && member.process == join.process) return WorkerId{i};
+        if (!free && place_is_free(member)) free = WorkerId{i};
+        if (!silent && member.here && member.suspect) silent = WorkerId{i};
+    }
+    if (free || !silent) return free;
+    refuse(members_[silent->value()].peer, kComeAgain, "this worker was silent, and its place was given away", out);
+    on_peer_left(members_[silent->value()].peer, now, out);
+    return silent;
+}
+
+void Server::on_join(const MessageArrived& arrived, Time now, Effects& out) {
+    const Message& join = arrived.message;
+    if (!options_.admission || worker_at(arrived.peer)) {
+        ledger_.count_stray();
+        return;
+    }
+    if (state_ == State::ending || state_ == State::ended) {
+        send(arrived.peer, {.type = MessageType::stop}, out);
+        return;
+    }
+    if (std::ranges::find(banned_, join.process) != banned_.end()) {
+        refuse(arrived.peer, Reason::excluded, "this worker was excluded: too many of its gradients could not be used",
+               out);
+        return;
+    }
+    if (updating_) { // who has left may still have to be accounted for
+        const bool waits = std::ranges::any_of(waiting_, [&](const Event& event) {
+            const auto* other = std::get_if<MessageArrived>(&event);
+            return other && other->peer == arrived.peer;
+        });
+        if (!waits) waiting_.push_back(arrived);
+        return;
+    }
+    const auto place = place_for(join, now, out);
+    if (!place || updating_) {
+        // Of a worker that left just now an update closed.
+        if (place) waiting_.push_back(arrived);
+        else refuse(arrived.peer, kComeAgain, "all places of the run are taken (--workers-max)", out);
+        return;
+    }
+    Member& member = members_[place->value()];
+    if (member.process != join.process) member.rejected = 0;
+    member.process = join.process;
+    member.welcomed = true;
+    bind(arrived.peer, *place);
+    const auto& batches = options_.admission->batches;
+    send(arrived.peer,
+         {.type = MessageType::welcome,
+          .worker = *place,
+          .examples = batches[place->value() % batches.size()],
+          .payload = options_.admission->welcome},
+         out);
 }
 
 void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
@@ -86,19 +198,39 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
         waiting_.push_back(arrived);
         return;
     }
-    if (worker_at(arrived.peer)) {
-        ledger_.count_stray(); // it has said so before
-        return;
+    if (options_.admission) {
+        const auto place = worker_at(arrived.peer);
+        if (!place || members_[place->value()].here) {
+            ledger_.count_stray(); // not welcomed, or it has said so before
+            if (!place) refuse(arrived.peer, kComeAgain, "the server does not know this connection", out);
+            return;
+        }
+        Member& member = members_[place->value()];
+        const auto& batches = options_.admission->batches;
+        const auto traits = parse_traits({hello.payload.data(), hello.payload.bytes()});
+        const std::string differs = traits ? difference(options_.admission->traits, *traits) : "no traits of a worker";
+        if (!fits || *place != worker || hello.process != member.process || !differs.empty() ||
+            hello.examples != batches[worker.value() % batches.size()]) {
+            member.welcomed = member.joining = false;
+            unbind(*place);
+            refuse(arrived.peer, Reason::malformed,
+                   differs.empty() ? "the worker's answer is not to what it was told" : differs, out);
+            return;
+        }
+        member.welcomed = false;
+    } else {
+        if (worker_at(arrived.peer)) {
+            ledger_.count_stray(); // it has said so before
+            return;
+        }
+        if (!fits || members_[worker.value()].here || members_[worker.value()].joining) {
+            ledger_.count_stray();
+            send(arrived.peer, {.type = MessageType::stop, .reason = Reason::malformed}, out);
+            return;
+        }
+        bind(arrived.peer, worker);
     }
-    if (!fits || members_[worker.value()].here || members_[worker.value()].joining) {
-        ledger_.count_stray();
-        send(arrived.peer, {.type = MessageType::stop, .reason = Reason::malformed}, out);
-        return;
-    }
-    if (arrived.peer.value() >= by_peer_.size()) by_peer_.resize(arrived.peer.value() + 1);
-    by_peer_[arrived.peer.value()] = worker;
     Member& member = members_[worker.value()];
-    member.peer = arrived.peer;
     member.examples = hello.examples;
     member.here = true;
     member.fate = Fate::lost;
@@ -106,12 +238,22 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
     member.has.reset();
     member.unusable = 0;
     ++here_;
+    silence_.joined(worker, now);
     if (state_ == State::running) {
         join(worker, now, out);
-    } else if (here_ == options_.workers) {
+        check_pause(now, out);
+    } else if (here_ >= options_.workers_start) {
         state_ = State::running;
         began_at_ = now;
-        for (std::uint32_t i = 0; i < members_.size(); ++i) join(WorkerId{i}, now, out);
+        for (std::uint32_t i = 0; i < members_.size(); ++i) {
+            Member& each = members_[i];
+            if (!each.here) continue;
+            each.entering = updating_; // by what was held when the run was resumed
+            if (updating_) waiting_.emplace_back(PeerHeard{each.peer});
+            else join(WorkerId{i}, now, out);
+        }
+        check_pause(now, out);
+        data_.begin(now);
         end_if_reached(now, out); // --updates 0
     }
 }
@@ -119,18 +261,97 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
 void Server::join(WorkerId worker, Time now, Effects& out) {
     const std::uint32_t examples = members_[worker.value()].examples;
     out.events.push_back({now, JoinEvent{worker, examples}});
+    data_.joined(worker, changes_);
+    reassign(now, out);
     decide(WorkerJoined{worker, examples}, now, out);
+}
+
+void Server::decide_suspect(WorkerId worker, bool overdue, Time now, Effects& out) {
+    members_[worker.value()].suspect = true;
+    data_.left(worker, now);
+    out.events.push_back({now, SuspectEvent{worker, overdue}});
+    decide(WorkerLeft{worker}, now, out);
+    check_pause(now, out);
+}
+
+void Server::decide_return(WorkerId worker, Time now, Effects& out) {
+    Member& member = members_[worker.value()];
+    if (!member.here || !std::exchange(member.suspect, false)) return;
+    out.events.push_back({now, ReturnEvent{worker}});
+    data_.joined(worker, changes_);
+    reassign(now, out);
+    decide(
+        WorkerJoined{
+            .worker = worker, .examples = member.examples, .returns = true, .computing = ledger_.has_open(worker)},
+        now, out);
+    check_pause(now, out);
+    drain(now, out);
+}
+
+/// REQUIRES: running. Nothing is decided while an update is carried out; that is soon enough.
+void Server::check_silence(Time now, Effects& out) {
+    while (!updating_ && state_ == State::running) {
+        const auto judged = silence_.next(now);
+        if (!judged) return;
+        if (judged->verdict != Silence::Verdict::dead) {
+            decide_suspect(judged->worker, judged->verdict == Silence::Verdict::overdue, now, out);
+            continue;
+        }
+        const Peer peer = members_[judged->worker.value()].peer;
+        // Over a transport that peers come back by, it hears of that when it wakes.
+        if (options_.admission) refuse(peer, kComeAgain, "this worker was silent for too long", out);
+        else out.forget.push_back(peer);
+        on_peer_left(peer, now, out);
+    }
+}
+
+void Server::check_pause(Time now, Effects& out) {
+    if (state_ != State::running) return;
+    const bool too_few = !policy_->may_close() && (here_ > 0 || options_.admission);
+    if (too_few == paused_) return;
+    paused_ = too_few;
+    if (paused_) out.events.push_back({now, PauseEvent{policy_->active(), policy_->workers_min()}});
+    else out.events.push_back({now, ContinueEvent{policy_->active()}});
+    if (!paused_) drain(now, out);
+}
+
+void Server::reassign(Time now, Effects& out) {
+    data_.reassign(now, changes_);
+    for (const DataPlan::Change& change : changes_) out.events.push_back({now, PartEvent{change.part, change.worker}});
+    changes_.clear();
+}
+
+void Server::exclude(WorkerId worker, Reason reason, Time now, Effects& out) {
+    Member& member = members_[worker.value()];
+    out.events.push_back({now, ExcludeEvent{worker, reason}});
+    if (banned_.size() == kBannedMax) banned_.erase(banned_.begin());
+    banned_.push_back(member.process);
+    refuse(member.peer, Reason::excluded,
+           "this worker is excluded: too many of its gradients could not be used, the last one because it is " +
+               std::string(to_string(reason)),
+           out);
+    member.here = false;
+    --here_;
+    decide_left(worker, Reason::excluded, now, out);
 }
 
 void Server::on_push(const MessageArrived& arrived, Time now, Effects& out) {
     const auto worker = worker_at(arrived.peer);
     const Message& message = arrived.message;
+    if (!worker && options_.admission && (state_ == State::gathering || state_ == State::running)) {
+        refuse(arrived.peer, kComeAgain, "the server has given this worker up", out);
+    }
     if (state_ == State::ended || state_ == State::gathering || !worker || message.worker != *worker ||
-        message.run != options_.run || !ledger_.is_open(*worker, message.step, message.version)) {
+        message.run != options_.run || message.incarnation != options_.incarnation ||
+        !ledger_.is_open(*worker, message.step, message.version)) {
         if (state_ != State::ended) ledger_.count_stray();
         return;
     }
-    if (!updating_) {
+    if (silence_.arrived(*worker, now)) {
+        if (updating_) waiting_.emplace_back(PeerHeard{arrived.peer});
+        else decide_return(*worker, now, out);
+    }
+    if (!updating_ && !paused_) {
         decide_push(arrived, now, out);
         return;
     }
@@ -157,7 +378,8 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
     decision_.clear();
     // A worker with a codec sends an empty payload where its gradient is not finite, or the format does not hold it.
     const bool refused = message.payload.bytes() == 0 && !in_place_;
-    const Reason defect = refused ? Reason::not_finite : push.defect;
+    Reason defect = refused ? Reason::not_finite : push.defect;
+    if (defect == Reason::none && push.norm && norms_.rejects(*push.norm)) defect = Reason::too_large;
     if (defect != Reason::none) {
         policy_->step(GradientRejected{worker, message.version, defect}, now, decision_);
     } else {
@@ -180,8 +402,12 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
         end(Outcome::diverged, now, out);
         return;
     }
+    const bool excluded = defect != Reason::none && options_.quarantine_after > 0 &&
+                          ++members_[worker.value()].rejected >= options_.quarantine_after;
+    if (excluded) std::erase(decision_.send, worker);
     if (decision_.closes) start_update(now, out);
     else send_parameters(now, out);
+    if (excluded) exclude(worker, defect, now, out);
 }
 
 /// True when, since the last usable gradient, whoever can still push has pushed two that were not (NaNs, infinities):
@@ -290,20 +516,53 @@ void Server::on_update_done(Time now, Effects& out) {
         send_parameters(now, out);
         if (options_.eval_every > 0 && published_.value() % options_.eval_every == 0) snapshot(now, out);
     }
-    // Decide on what came meanwhile, until one of these closes the next update.
-    std::size_t decided = 0;
-    while (decided < waiting_.size() && !updating_ && state_ == State::running) {
-        const Event event = std::exchange(waiting_[decided++], Timer{});
-        const auto* message = std::get_if<MessageArrived>(&event);
-        if (message && message->message.type == MessageType::hello) {
-            members_[message->message.worker.value()].joining = false;
-            on_hello(*message, now, out);
-        } else if (message) decide_push(*message, now, out);
-        else if (const auto worker = worker_at(std::get<PeerLeft>(event).peer)) decide_left(*worker, now, out);
-    }
-    decided = std::min(decided, waiting_.size()); // the end of the run has cleared them
-    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(decided));
+    drain(now, out);
     if (ending) finish(now, out);
+}
+
+/// Decides on what came meanwhile, in order, until one of these closes the next update.
+void Server::drain(Time now, Effects& out) {
+    if (updating_) return;
+    if (draining_) { // by one of those it decides on: what waited for that has its turn after the others
+        drain_again_ = true;
+        return;
+    }
+    draining_ = true;
+    do {
+        drain_again_ = false;
+        drained_.swap(waiting_);
+        for (Event& event : drained_) decide_waiting(event, now, out);
+        drained_.clear();
+    } while (drain_again_ && !updating_);
+    draining_ = false;
+}
+
+void Server::decide_waiting(Event& event, Time now, Effects& out) {
+    if (state_ != State::running && state_ != State::gathering) return;
+    auto* message = std::get_if<MessageArrived>(&event);
+    const bool push = message && message->message.type == MessageType::push;
+    // A gradient that arrived before its worker fell silent waits until that is heard again, or is lost with it.
+    const auto of = push ? worker_at(message->peer) : std::nullopt;
+    if (updating_ || (push && paused_) || (of && members_[of->value()].suspect)) {
+        waiting_.push_back(std::move(event));
+    } else if (push) {
+        decide_push(*message, now, out);
+    } else if (message && message->message.type == MessageType::hello) {
+        members_[message->message.worker.value()].joining = false;
+        on_hello(*message, now, out);
+    } else if (message) {
+        on_join(*message, now, out);
+    } else if (const auto* heard = std::get_if<PeerHeard>(&event)) {
+        const auto worker = worker_at(heard->peer);
+        if (worker && std::exchange(members_[worker->value()].entering, false)) {
+            join(*worker, now, out);
+            check_pause(now, out);
+        } else if (worker) {
+            decide_return(*worker, now, out);
+        }
+    } else if (const auto worker = worker_at(std::get<PeerLeft>(event).peer)) {
+        decide_left(*worker, Reason::worker_gone, now, out);
+    }
 }
 
 double Server::learning_rate() const {
@@ -324,6 +583,8 @@ void Server::send_parameters(Time now, Effects& out) {
         if (!member.here) continue; // it left while the update was carried out
         const bool cancels = std::binary_search(decision_.cancel.begin(), decision_.cancel.end(), worker);
         const Step step = ledger_.assign(worker, published_);
+        const DataPosition data = data_.take(worker, member.examples);
+        silence_.assigned(worker, now);
         const bool refunds = policy_->refunds(member.fate, member.reason);
         CHECK(!(cancels && refunds)); // the verdict is of the gradient before, which may not be the last one pushed
         send(member.peer,
@@ -331,6 +592,7 @@ void Server::send_parameters(Time now, Effects& out) {
               .worker = worker,
               .step = step,
               .version = published_,
+              .data = data,
               .cancels = cancels,
               .refunds = refunds,
               .step_scale = update_.optimizer.step_scale(learning_rate()),
@@ -338,7 +600,9 @@ void Server::send_parameters(Time now, Effects& out) {
               .reason = member.reason,
               .payload = update_.publisher ? update_.publisher->payload(member.has) : parameters_},
              out);
-        out.events.push_back({now, AssignEvent{worker, step, published_}});
+        AssignEvent assigned{worker, step, published_, {}};
+        if (data != own_data(worker, step, member.examples)) assigned.data = data;
+        out.events.push_back({now, assigned});
     }
 }
 
@@ -355,23 +619,37 @@ void Server::on_peer_left(Peer peer, Time now, Effects& out) {
     }
     const auto worker = worker_at(peer);
     if (worker && members_[worker->value()].here) {
-        members_[worker->value()].here = false;
+        Member& member = members_[worker->value()];
+        member.here = false;
         --here_;
+        silence_.left(*worker);
         if (state_ == State::running) {
+            member.leaving = updating_;
             if (updating_) waiting_.emplace_back(PeerLeft{peer});
-            else decide_left(*worker, now, out);
+            else decide_left(*worker, Reason::worker_gone, now, out);
+        } else if (options_.admission) {
+            unbind(*worker);
         }
+    } else if (worker && members_[worker->value()].welcomed) {
+        members_[worker->value()].welcomed = false;
+        unbind(*worker);
     }
     // Whoever left before the run began will not come: it cannot begin.
-    if (state_ == State::gathering) end(Outcome::no_workers, now, out);
+    if (state_ == State::gathering && !options_.admission) end(Outcome::no_workers, now, out);
 }
 
-void Server::decide_left(WorkerId worker, Time now, Effects& out) {
-    by_peer_[members_[worker.value()].peer.value()].reset();
-    lose_open(worker, Reason::worker_gone, now, out);
+void Server::decide_left(WorkerId worker, Reason lost, Time now, Effects& out) {
+    Member& member = members_[worker.value()];
+    member.leaving = false;
+    unbind(worker);
+    silence_.left(worker);
+    data_.left(worker, now);
+    lose_open(worker, lost, now, out);
+    if (std::exchange(member.entering, false)) return; // it never took part
     out.events.push_back({now, LeaveEvent{worker}});
-    decide(WorkerLeft{worker}, now, out);
-    if (here_ > 0 || options_.workers_return) return;
+    if (!std::exchange(member.suspect, false)) decide(WorkerLeft{worker}, now, out);
+    check_pause(now, out);
+    if (here_ > 0 || options_.workers_return || options_.admission) return;
     const bool returning = std::any_of(members_.begin(), members_.end(), [](const Member& m) { return m.joining; });
     if (!returning) end(Outcome::no_workers, now, out);
 }
@@ -419,7 +697,7 @@ void Server::finish(Time now, Effects& out) {
     }
     for (const Event& event : waiting_) { // who has come back meanwhile
         const auto* arrived = std::get_if<MessageArrived>(&event);
-        if (arrived && arrived->message.type == MessageType::hello) {
+        if (arrived && arrived->message.type != MessageType::push) {
             send(arrived->peer, {.type = MessageType::stop, .worker = arrived->message.worker}, out);
         }
     }

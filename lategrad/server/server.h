@@ -10,15 +10,30 @@
 #include "lategrad/node/node.h"
 #include "lategrad/optim/schedule.h"
 #include "lategrad/policy/policy.h"
+#include "lategrad/server/admission.h"
+#include "lategrad/server/data_plan.h"
 #include "lategrad/server/ledger.h"
+#include "lategrad/server/norm_limit.h"
+#include "lategrad/server/silence.h"
 #include "lategrad/server/update.h"
 
 namespace lategrad {
 
 struct ServerOptions {
-    std::size_t workers = 1;     ///< the run begins when all of these have said hello
-    std::uint64_t run = 0;       ///< names the run on the wire
+    std::size_t workers = 1;       ///< the most that take part at once
+    std::size_t workers_start = 0; ///< the run begins when so many have said hello; 0: all
+    std::uint64_t run = 0;         ///< names the run on the wire
+    Incarnation incarnation;
     bool workers_return = false; ///< with no worker left the run waits for one to return, and does not end
+    /// Where workers come as they like, and are told who they are; else each comes as the worker it is.
+    std::optional<Admission> admission;
+
+    SilenceOptions silence;
+    double reject_norm = 0;             ///< gradients longer than so many times the running median are dropped; 0: none
+    std::uint32_t quarantine_after = 0; ///< a worker with so many gradients that cannot be used is excluded; 0: never
+    std::vector<std::uint64_t> part_sizes;     ///< of the data, in examples; empty: each worker has its own
+    Duration reassign_after = Duration::max(); ///< a part without a worker is given to another after that
+
     double learning_rate = 0.05;
     Schedule schedule;
     std::uint64_t epoch_examples = 1; ///< the training part's size
@@ -38,7 +53,10 @@ struct ServerOptions {
 /// an update is being carried out, what arrives waits in order and is decided on afterwards, so that updates never
 /// queue. What waits is bounded: the push of each open assignment once, and each worker's departure and return.
 ///
-/// A worker that has left may come back, as a new process that says hello; its steps go on where they ended.
+/// A worker that has left may come back, as a new process that says hello; its steps go on where they ended. One that
+/// is silent is suspect: out of n and k, but here, until it is heard again or given up.
+///
+/// While fewer workers are active than the policy needs for an update to close, pushes wait in the same queue.
 class Server final : public Node {
   public:
     /// `initial` is version 0. `versions` lends memory for later ones: those still being sent, one being written.
@@ -59,18 +77,29 @@ class Server final : public Node {
     std::uint64_t bytes_received() const { return bytes_received_; } ///< headers and payloads
     std::uint64_t bytes_sent() const { return bytes_sent_; }
 
+    /// How far each part of the data has been walked through.
+    const DataPlan& data() const { return data_; }
+
   private:
+    static constexpr std::size_t kWordsBytesMax = 256 * 1024;
+    static constexpr std::size_t kBannedMax = 64;
     enum class State { gathering, running, ending, ended };
     struct Member {
         Peer peer;
+        std::uint64_t process = 0; ///< of who was welcomed last
         std::uint32_t examples = 0;
         bool here = false;
+        bool welcomed = false;  ///< this place is kept for `process`, which has not said hello yet
+        bool leaving = false;   ///< its departure is among waiting_
         bool joining = false;   ///< its hello is among waiting_
+        bool entering = false;  ///< here, and its joining is among waiting_
+        bool suspect = false;   ///< here, but not among the policy's active
         Fate fate = Fate::lost; ///< of its last gradient, to be told with its next parameters
         Reason reason = Reason::none;
         std::optional<Version> has; ///< parameters that it is known to have: its last gradient was computed on them
         Step next_to_wait;          ///< steps before it have been among waiting_, and are not taken there again
         std::uint32_t unusable = 0; ///< its gradients rejected since the last usable one of any worker
+        std::uint32_t rejected = 0; ///< its process's gradients that could not be used
     };
     struct Held {
         WorkerId worker;
@@ -105,7 +134,9 @@ class Server final : public Node {
     };
 
     void on_message(const MessageArrived& arrived, Time now, Effects& out);
+    void on_join(const MessageArrived& arrived, Time now, Effects& out);
     void on_hello(const MessageArrived& arrived, Time now, Effects& out);
+    void on_heard(Peer peer, Time now, Effects& out);
     void join(WorkerId worker, Time now, Effects& out);
     void on_push(const MessageArrived& arrived, Time now, Effects& out);
     void on_peer_left(Peer peer, Time now, Effects& out);
@@ -114,7 +145,20 @@ class Server final : public Node {
 
     void decide(const PolicyEvent& event, Time now, Effects& out);
     void decide_push(const MessageArrived& push, Time now, Effects& out);
-    void decide_left(WorkerId worker, Time now, Effects& out);
+    void decide_left(WorkerId worker, Reason lost, Time now, Effects& out);
+    void decide_suspect(WorkerId worker, bool overdue, Time now, Effects& out);
+    void decide_return(WorkerId worker, Time now, Effects& out);
+    void drain(Time now, Effects& out);
+    void decide_waiting(Event& event, Time now, Effects& out);
+    void check_silence(Time now, Effects& out);
+    void check_pause(Time now, Effects& out);
+    void reassign(Time now, Effects& out);
+    void exclude(WorkerId worker, Reason reason, Time now, Effects& out);
+    bool place_is_free(const Member& member) const;
+    std::optional<WorkerId> place_for(const Message& join, Time now, Effects& out);
+    void bind(Peer peer, WorkerId worker);
+    void unbind(WorkerId worker);
+    void refuse(Peer peer, Reason reason, const std::string& words, Effects& out);
     void start_update(Time now, Effects& out);
     void send_parameters(Time now, Effects& out);
     bool hopeless(WorkerId worker, bool usable);
@@ -134,6 +178,9 @@ class Server final : public Node {
     bool in_place_; ///< of the codec
     Update update_;
     Ledger ledger_;
+    Silence silence_;
+    NormLimit norms_;
+    DataPlan data_;
 
     State state_ = State::gathering;
     Outcome outcome_ = Outcome::running;
@@ -147,6 +194,12 @@ class Server final : public Node {
     std::vector<Held> held_;
     std::vector<HeldPlace> held_order_; ///< of the update that closes
     std::vector<Event> waiting_;        ///< arrived during an update: pushes, departures and hellos, in order
+    std::vector<Event> drained_;        ///< of these, those that are being decided on
+    bool draining_ = false, drain_again_ = false;
+    bool paused_ = false;                   ///< too few are active
+    std::vector<std::uint64_t> banned_;     ///< processes that were excluded, the last few
+    BufferPool words_{kWordsBytesMax};      ///< of refusals
+    std::vector<DataPlan::Change> changes_; ///< reused
     Decision decision_;
     std::vector<WorkerId> send_, cancel_; ///< of the update under way
     UpdateEvent update_event_;

@@ -46,6 +46,14 @@ void Cluster::kill(WorkerId worker, Time at) {
     queue_.push(at, {Kind::die, worker.value(), kAnyLife});
 }
 
+void Cluster::freeze(WorkerId worker, Time at) {
+    queue_.push(at, {Kind::freeze, worker.value()});
+}
+
+void Cluster::thaw(WorkerId worker, Time at) {
+    queue_.push(at, {Kind::thaw, worker.value()});
+}
+
 void Cluster::revive(WorkerId worker, Time at) {
     queue_.push(at, {Kind::revive, worker.value()});
 }
@@ -70,6 +78,12 @@ void Cluster::finish_evaluations() {
 
 void Cluster::happen(const Happening& what) {
     Seat* const seat = what.worker < seats_.size() ? &seats_[what.worker] : nullptr;
+    const bool of_process =
+        what.kind == Kind::to_worker || what.kind == Kind::computed || what.kind == Kind::worker_timer;
+    if (of_process && seat->frozen) {
+        seat->missed.push_back(what);
+        return;
+    }
     switch (what.kind) {
     case Kind::to_server:
         to_server(letters_.at(what.slot).event);
@@ -98,6 +112,11 @@ void Cluster::happen(const Happening& what) {
     case Kind::die:
         if (what.slot == kAnyLife || seat->lives == what.slot) die(what.worker);
         return;
+    case Kind::freeze: seat->frozen = seat->worker.has_value(); return;
+    case Kind::thaw: thaw(what.worker); return;
+    case Kind::beat:
+        if (seat->worker && seat->lives == what.slot) beat(what.worker);
+        return;
     case Kind::revive:
         if (seat->worker) return;
         if (now() < seat->missed_at) revive(WorkerId{what.worker}, seat->missed_at);
@@ -124,12 +143,17 @@ void Cluster::start_life(std::uint32_t worker) {
                         codec_, *seat.buffers);
     ++seat.lives;
     seat.lifetime_set = false;
+    beat(worker);
     set_alarm(seat.alarm, now(), Kind::worker_timer, worker);
 }
 
 void Cluster::die(std::uint32_t worker) {
     Seat& seat = seats_[worker];
     if (!seat.worker) return;
+    seat.frozen = false;
+    for (const Happening& what : std::exchange(seat.missed, {})) {
+        if (what.kind == Kind::to_worker) letters_.free(what.slot);
+    }
     give_up_compute(worker);
     seat.computing = false;
     seat.worker.reset();
@@ -144,6 +168,20 @@ void Cluster::die(std::uint32_t worker) {
     seat.missed_at = later(later(now(), options_.links.latency), options_.failures.detect());
     tell_server(seat.missed_at, PeerLeft{peer(worker)});
     if (options_.failures.random()) revive(WorkerId{worker}, later(now(), options_.failures.rejoin()));
+}
+
+/// A sign of life as transports send them, whatever the worker computes.
+void Cluster::beat(std::uint32_t worker) {
+    const Duration every = options_.server.silence.heartbeat;
+    if (every <= Duration::zero()) return;
+    if (!seats_[worker].frozen) tell_server(later(now(), options_.links.latency), PeerHeard{peer(worker)});
+    queue_.push(later(now(), every), {Kind::beat, worker, seats_[worker].lives});
+}
+
+void Cluster::thaw(std::uint32_t worker) {
+    Seat& seat = seats_[worker];
+    if (!std::exchange(seat.frozen, false)) return;
+    for (const Happening& what : std::exchange(seat.missed, {})) queue_.push(now(), what);
 }
 
 void Cluster::set_alarm(Alarm& alarm, Time at, Kind kind, std::uint32_t worker) {
@@ -310,7 +348,7 @@ void Cluster::deliver(std::size_t direction, std::uint32_t worker, Message&& mes
     }
     MessageArrived arrived{.peer = peer(worker), .message = std::move(message)};
     if (arrived.message.type == MessageType::push) {
-        if (computation_) arrived.defect = computation_->validate(arrived.message);
+        if (computation_) computation_->validate(arrived);
         if (options_.copies) {
             for (std::size_t i = options_.copies(arrived.message); i > 0; --i) tell_server(at, arrived);
             return;

@@ -61,6 +61,9 @@ class Cluster {
 
     /// From then on the worker does and hears nothing; the server is told that its peer is gone.
     void kill(WorkerId worker, Time at);
+    /// The worker's process is stopped (SIGSTOP): it does nothing until it goes on. What is on its way stays there.
+    void freeze(WorkerId worker, Time at);
+    void thaw(WorkerId worker, Time at);
     /// A new process of a worker that died says hello, at the earliest when the server has noticed its death.
     void revive(WorkerId worker, Time at);
     /// Gives the server an event of the caller's own.
@@ -95,6 +98,9 @@ class Cluster {
         server_timer,   ///< slot: which of its timers
         transfer_ended, ///< worker: the direction, not a worker; slot: which forecast
         die,            ///< worker; slot: which of its lives, or kAnyLife
+        freeze,         ///< worker
+        thaw,           ///< worker
+        beat,           ///< worker; slot: which of its lives
         revive,         ///< worker
         evaluated,
     };
@@ -161,7 +167,9 @@ class Cluster {
         std::optional<Worker> worker; ///< none while dead
         std::uint64_t lives = 0;      ///< begun so far
         bool lifetime_set = false;    ///< in this life, by its first parameters
-        Time missed_at{};             ///< when the server notices its last death
+        bool frozen = false;
+        std::vector<Happening> missed; ///< while it was
+        Time missed_at{};              ///< when the server notices its last death
         // The gradient being computed.
         bool computing = false;
         bool cancelled = false;
@@ -189,6 +197,8 @@ class Cluster {
     void finish_evaluation();
     void fail();
     void die(std::uint32_t worker);
+    void beat(std::uint32_t worker);
+    void thaw(std::uint32_t worker);
     static Peer peer(std::uint32_t worker) { return Peer{worker + 1}; }
 
     ClusterOptions options_;

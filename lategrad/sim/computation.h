@@ -27,8 +27,8 @@ class Computation {
     /// It is not wanted. Afterwards nobody holds its buffers.
     virtual void cancel(WorkerId worker) = 0;
 
-    /// Reads a push's payload as it arrives.
-    virtual Reason validate(const Message& push) = 0;
+    /// Reads a push's payload as it arrives, and fills in what it found.
+    virtual void validate(MessageArrived& push) = 0;
     virtual void update(UpdateTask& task) = 0;
 
     /// A version to be evaluated; may go on in the background.

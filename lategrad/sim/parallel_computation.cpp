@@ -8,11 +8,12 @@ namespace lategrad {
 
 ParallelComputation::ParallelComputation(std::vector<std::unique_ptr<GradientSource>> sources,
                                          std::vector<Batcher> batchers, Evaluate evaluate, const Codec& codec,
-                                         const PublishCodec& publish_codec, ThreadPool& updates)
+                                         const PublishCodec& publish_codec, ThreadPool& updates, PushCheck check)
     : sources_(std::move(sources)),
       batchers_(std::move(batchers)),
       evaluate_(std::move(evaluate)),
       codec_(codec),
+      check_(check),
       publish_codec_(publish_codec),
       updates_(updates),
       gradients_(batchers_.size()) {
@@ -49,7 +50,7 @@ void ParallelComputation::start(WorkerId worker, const ComputeJob& job, Time due
     gradient.job = job;
     gradient.task = submit(due, [&gradient, &batcher](GradientSource& source, Batch& batch) {
         ComputeJob& mine = gradient.job;
-        batcher.draw(mine.step, batch);
+        batcher.draw(mine.data, batch);
         const Buffer params = gradient.codecs->decode(mine);
         gradient.loss = source.compute(params.floats(), mine.grad.floats(), batch).mean;
     });
@@ -78,8 +79,8 @@ void ParallelComputation::cancel(WorkerId worker) {
     gradients_[worker.value()].job = {};
 }
 
-Reason ParallelComputation::validate(const Message& push) {
-    return codec_.validate({push.payload.data(), push.payload.bytes()});
+void ParallelComputation::validate(MessageArrived& push) {
+    check_(push);
 }
 
 void ParallelComputation::evaluate(const Snapshot& snapshot) {

@@ -14,6 +14,7 @@
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/thread_pool.h"
 #include "lategrad/data/batcher.h"
+#include "lategrad/server/push_check.h"
 #include "lategrad/sim/computation.h"
 #include "lategrad/worker/gradient_codecs.h"
 #include "lategrad/worker/gradient_source.h"
@@ -28,14 +29,15 @@ class ParallelComputation final : public Computation {
 
     /// One thread per source. `batchers`: each worker's. Codecs and pool outlive this.
     ParallelComputation(std::vector<std::unique_ptr<GradientSource>> sources, std::vector<Batcher> batchers,
-                        Evaluate evaluate, const Codec& codec, const PublishCodec& publish_codec, ThreadPool& updates);
+                        Evaluate evaluate, const Codec& codec, const PublishCodec& publish_codec, ThreadPool& updates,
+                        PushCheck check);
     ~ParallelComputation() override;
 
     void begin_life(WorkerId worker, WorkerBuffers& buffers) override;
     void start(WorkerId worker, const ComputeJob& job, Time due) override;
     Computed finish(WorkerId worker) override;
     void cancel(WorkerId worker) override;
-    Reason validate(const Message& push) override;
+    void validate(MessageArrived& push) override;
     void update(UpdateTask& task) override { task.run(updates_); }
     void evaluate(const Snapshot& snapshot) override;
     std::optional<Evaluation> finish_evaluation() override;
@@ -75,6 +77,7 @@ class ParallelComputation final : public Computation {
     std::vector<Batcher> batchers_;
     Evaluate evaluate_;
     const Codec& codec_;
+    PushCheck check_;
     const PublishCodec& publish_codec_;
     ThreadPool& updates_;
     std::vector<Gradient> gradients_; ///< by worker

@@ -67,6 +67,9 @@ void list(std::string& out, std::string_view name, const Range& range, WriteFiel
     out += ']';
 }
 
+constexpr std::string_view kOverdue = "overdue";
+constexpr std::string_view kSilent = "silent";
+
 /// Appends the fields of one body; the type and the time stand before them.
 struct BodyWriter {
     std::string& out;
@@ -93,6 +96,9 @@ struct BodyWriter {
         field(out, "worker", assign.worker);
         field(out, "step", assign.step);
         field(out, "version", assign.version);
+        if (!assign.data) return;
+        field(out, "part", std::uint64_t{assign.data->part});
+        field(out, "position", assign.data->position);
     }
     void operator()(const ArriveEvent& arrive) const {
         begin("arrive");
@@ -146,6 +152,34 @@ struct BodyWriter {
         begin("end");
         field(out, "outcome", to_string(end.outcome));
     }
+    void operator()(const SuspectEvent& suspect) const {
+        begin("suspect");
+        field(out, "worker", suspect.worker);
+        field(out, "reason", suspect.overdue ? kOverdue : kSilent);
+    }
+    void operator()(const ReturnEvent& returned) const {
+        begin("return");
+        field(out, "worker", returned.worker);
+    }
+    void operator()(const ExcludeEvent& excluded) const {
+        begin("exclude");
+        field(out, "worker", excluded.worker);
+        field(out, "reason", to_string(excluded.reason));
+    }
+    void operator()(const PauseEvent& pause) const {
+        begin("pause");
+        field(out, "active", std::uint64_t{pause.active});
+        field(out, "needed", std::uint64_t{pause.needed});
+    }
+    void operator()(const ContinueEvent& continued) const {
+        begin("continue");
+        field(out, "active", std::uint64_t{continued.active});
+    }
+    void operator()(const PartEvent& part) const {
+        begin("part");
+        field(out, "part", std::uint64_t{part.part});
+        field(out, "worker", part.worker);
+    }
 };
 
 Time read_time(const JsonFields& fields, const char* name) {
@@ -185,7 +219,11 @@ UpdateEvent read_update(const JsonFields& fields) {
 
 RunEventBody read_body(const std::string& type, const JsonFields& fields) {
     if (type == "assign") {
-        return AssignEvent{fields.id<WorkerId>("worker"), fields.id<Step>("step"), fields.id<Version>("version")};
+        AssignEvent assign{fields.id<WorkerId>("worker"), fields.id<Step>("step"), fields.id<Version>("version"), {}};
+        if (fields.has("part")) {
+            assign.data = DataPosition{fields.integer<std::uint32_t>("part"), fields.integer("position")};
+        }
+        return assign;
     }
     if (type == "arrive") {
         return ArriveEvent{.worker = fields.id<WorkerId>("worker"),
@@ -210,8 +248,17 @@ RunEventBody read_body(const std::string& type, const JsonFields& fields) {
     if (type == "join") return JoinEvent{fields.id<WorkerId>("worker"), fields.integer<std::uint32_t>("examples")};
     if (type == "leave") return LeaveEvent{fields.id<WorkerId>("worker")};
     if (type == "end") return EndEvent{fields.word("outcome", Outcome::diverged)};
-    throw InputError(
-        fmt::format("type \"{}\" is none of join, leave, assign, arrive, lost, update, evaluate, end", type));
+    if (type == "suspect") return SuspectEvent{fields.id<WorkerId>("worker"), fields.text("reason") == kOverdue};
+    if (type == "return") return ReturnEvent{fields.id<WorkerId>("worker")};
+    if (type == "exclude") return ExcludeEvent{fields.id<WorkerId>("worker"), read_reason(fields)};
+    if (type == "pause") {
+        return PauseEvent{fields.integer<std::size_t>("active"), fields.integer<std::size_t>("needed")};
+    }
+    if (type == "continue") return ContinueEvent{fields.integer<std::size_t>("active")};
+    if (type == "part") return PartEvent{fields.integer<std::uint32_t>("part"), fields.id<WorkerId>("worker")};
+    throw InputError(fmt::format("type \"{}\" is none of join, leave, assign, arrive, lost, update, evaluate, end, "
+                                 "suspect, return, exclude, pause, continue, part",
+                                 type));
 }
 
 } // namespace

@@ -37,6 +37,10 @@ std::optional<double> JsonFields::optional_number(const char* name) const {
     return value.get<double>();
 }
 
+bool JsonFields::has(const char* name) const {
+    return object_.contains(name);
+}
+
 std::string JsonFields::text(const char* name) const {
     const nlohmann::json& value = field(name);
     if (!value.is_string()) throw InputError(fmt::format("field \"{}\" is not a text", name));

@@ -40,6 +40,7 @@ class JsonFields {
     double number(const char* name) const { return optional_number(name).value_or(kNotANumber); }
     /// A number, or nothing for null.
     std::optional<double> optional_number(const char* name) const;
+    bool has(const char* name) const;
     std::string text(const char* name) const;
     const nlohmann::json& array(const char* name) const;
     /// The enumerator between the first one and `last` whose to_string is the field's text.

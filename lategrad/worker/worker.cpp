@@ -1,5 +1,6 @@
 #include "lategrad/worker/worker.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "lategrad/core/error.h"
@@ -24,18 +25,31 @@ Worker::Worker(const WorkerOptions& options, const Codec& codec, WorkerBuffers& 
 void Worker::handle(const Event& event, Time now, Effects& out) {
     if (!said_hello_) {
         said_hello_ = true;
-        send({.type = MessageType::hello, .examples = options_.examples, .elements = options_.size}, out);
+        send({.type = MessageType::hello,
+              .examples = options_.examples,
+              .process = options_.process,
+              .elements = options_.size,
+              .payload = options_.traits},
+             out);
     }
     if (const auto* arrived = std::get_if<MessageArrived>(&event)) on_message(*arrived, out);
     else if (const auto* done = std::get_if<ComputeDone>(&event)) on_compute_done(*done, out);
     else if (std::holds_alternative<PeerLeft>(event)) stopping_ = true; // there is but one peer: the server
+    else if (std::holds_alternative<StopRequested>(event)) stopping_ = at_once_ = true;
     if (stopping_) leave(now, out);
     else if (next_ && !computing_) start_next(now, out);
 }
 
 void Worker::on_message(const MessageArrived& arrived, Effects& out) {
     const Message& message = arrived.message;
-    if (message.type == MessageType::stop) stopping_ = true;
+    if (message.type == MessageType::stop) stopping_ = told_to_stop_ = true;
+    if (message.type == MessageType::refuse && !stopping_) {
+        stopping_ = true;
+        constexpr std::size_t kWordsMax = 4096;
+        refusal_ = {.reason = message.reason,
+                    .words = {reinterpret_cast<const char*>(message.payload.data()),
+                              std::min(message.payload.bytes(), kWordsMax)}};
+    }
     if (message.type != MessageType::parameters || stopping_) return;
     if (arrived.defect != Reason::none) { // no others will come before a gradient does
         stopping_ = true;
@@ -44,6 +58,7 @@ void Worker::on_message(const MessageArrived& arrived, Effects& out) {
     if (message.refunds && sent_) refund_ = sent_;
     sent_.reset();
     next_ = message;
+    incarnation_ = message.incarnation;
     if (computing_ && message.cancels) out.cancel_compute = true;
 }
 
@@ -61,6 +76,7 @@ void Worker::start_next(Time now, Effects& out) {
     step_scale_ = next_->step_scale;
     out.start_compute = ComputeJob{.step = next_->step,
                                    .version = next_->version,
+                                   .data = next_->data,
                                    .params = std::move(next_->payload),
                                    .grad = std::move(grad),
                                    .refund = std::move(refund_),
@@ -92,7 +108,7 @@ void Worker::on_compute_done(const ComputeDone& done, Effects& out) {
 
 void Worker::leave(Time now, Effects& out) {
     next_.reset();
-    if (computing_) {
+    if (computing_ && !at_once_) {
         out.cancel_compute = true; // and come back when it has been
         return;
     }
@@ -104,6 +120,7 @@ void Worker::leave(Time now, Effects& out) {
 void Worker::send(Message message, Effects& out) {
     message.worker = options_.worker;
     message.run = options_.run;
+    message.incarnation = incarnation_;
     out.sends.push_back({kServerPeer, std::move(message)});
 }
 

@@ -82,10 +82,7 @@ struct Plain {
 
 std::vector<Batcher> batchers(const Problem& problem) {
     std::vector<Batcher> all;
-    for (std::uint32_t i = 0; i < problem.parts.size(); ++i) {
-        all.emplace_back(problem.data.train, problem.parts[i], problem.batches[i], problem.job.options.seed,
-                         WorkerId{i});
-    }
+    for (std::uint32_t i = 0; i < problem.parts->size(); ++i) all.push_back(problem.batcher(WorkerId{i}));
     return all;
 }
 
@@ -100,7 +97,7 @@ std::vector<float> loop_over_sub_batches(const Problem& problem) {
     for (std::uint64_t step = 0; step < kUpdates; ++step) {
         std::vector<torch::Tensor> sum;
         for (std::size_t i = 0; i < draw.size(); ++i) {
-            draw[i].draw(Step{step}, batch);
+            draw[i].draw(own_data(WorkerId{static_cast<std::uint32_t>(i)}, Step{step}, problem.batches[i]), batch);
             const double share =
                 static_cast<double>(problem.batches[i]) / static_cast<double>(problem.job.options.batch_size);
             const auto gradient = plain.gradient(batch);
@@ -129,8 +126,8 @@ std::vector<float> loop_over_whole_batches(const Problem& problem) {
     Batch part;
     for (std::uint64_t step = 0; step < kUpdates; ++step) {
         Batch whole;
-        for (Batcher& batcher : draw) {
-            batcher.draw(Step{step}, part);
+        for (std::uint32_t i = 0; i < draw.size(); ++i) {
+            draw[i].draw(own_data(WorkerId{i}, Step{step}, problem.batches[i]), part);
             whole.examples += part.examples;
             whole.features.insert(whole.features.end(), part.features.begin(), part.features.end());
             whole.labels.insert(whole.labels.end(), part.labels.begin(), part.labels.end());

@@ -23,16 +23,20 @@ std::vector<std::uint32_t> part_of(std::size_t examples) {
     return part;
 }
 
-std::vector<float> draw(Batcher& batcher, std::uint64_t step) {
+Batcher batcher_of(std::size_t examples, std::size_t batch_size, std::uint64_t seed = 7) {
+    return {kData, std::make_shared<const Parts>(4, part_of(examples)), batch_size, seed};
+}
+
+std::vector<float> draw(Batcher& batcher, std::uint64_t step, std::uint32_t part = 2) {
     Batch batch;
-    batcher.draw(Step(step), batch);
+    batcher.draw({.part = part, .position = step * batcher.batch_size()}, batch);
     return batch.features;
 }
 
 RC_GTEST_PROP(Batcher, AnEpochVisitsEveryExampleOnce, ()) {
     const auto examples = *rc::gen::inRange<std::size_t>(1, 60);
     const auto batch_size = *rc::gen::inRange<std::size_t>(1, 100);
-    Batcher batcher(kData, part_of(examples), batch_size, 7, WorkerId(2));
+    Batcher batcher = batcher_of(examples, batch_size);
     std::vector<float> sequence;
     for (std::uint64_t step = 0; sequence.size() < 3 * examples; ++step) {
         const auto batch = draw(batcher, step);
@@ -52,20 +56,32 @@ RC_GTEST_PROP(Batcher, AnyOrderOfStepsDrawsTheSame, ()) {
     const auto examples = *rc::gen::inRange<std::size_t>(1, 60);
     const auto batch_size = *rc::gen::inRange<std::size_t>(1, 100);
     const auto steps = *rc::gen::container<std::vector<std::uint64_t>>(rc::gen::inRange<std::uint64_t>(0, 20));
-    Batcher sequential(kData, part_of(examples), batch_size, 7, WorkerId(2));
+    Batcher sequential = batcher_of(examples, batch_size);
     std::vector<std::vector<float>> expected;
     for (std::uint64_t step = 0; step < 20; ++step) expected.push_back(draw(sequential, step));
-    Batcher jumping(kData, part_of(examples), batch_size, 7, WorkerId(2));
+    Batcher jumping = batcher_of(examples, batch_size);
     for (const auto step : steps) RC_ASSERT(draw(jumping, step) == expected[step]);
 }
 
-TEST(Batcher, EpochsWorkersAndSeedsDiffer) {
-    Batcher batcher(kData, part_of(300), 300, 7, WorkerId(2));
-    Batcher other_worker(kData, part_of(300), 300, 7, WorkerId(3));
-    Batcher other_seed(kData, part_of(300), 300, 8, WorkerId(2));
+RC_GTEST_PROP(Batcher, WhoDrawsAndWhatWasDrawnOfOtherPartsDecideNothing, ()) {
+    const auto positions = *rc::gen::container<std::vector<std::uint64_t>>(rc::gen::inRange<std::uint64_t>(0, 500));
+    Batcher first = batcher_of(30, 4);
+    Batcher second = batcher_of(30, 4);
+    Batch one, other;
+    for (const auto position : positions) {
+        second.draw({.part = 1, .position = 3 * position}, other);
+        first.draw({.part = 3, .position = position}, one);
+        second.draw({.part = 3, .position = position}, other);
+        RC_ASSERT(one.features == other.features);
+    }
+}
+
+TEST(Batcher, EpochsPartsAndSeedsDiffer) {
+    Batcher batcher = batcher_of(300, 300);
+    Batcher other_seed = batcher_of(300, 300, 8);
     const auto first = draw(batcher, 0);
     EXPECT_NE(first, draw(batcher, 1));
-    EXPECT_NE(first, draw(other_worker, 0));
+    EXPECT_NE(first, draw(batcher, 0, 3));
     EXPECT_NE(first, draw(other_seed, 0));
 }
 

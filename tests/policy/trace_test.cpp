@@ -57,6 +57,8 @@ std::unique_ptr<Policy> policy_from(const std::vector<std::string>& line) {
         else if (word.starts_with("late-share="))
             options.late_weight.late_share = number<double>(after(word, "late-share="));
         else if (word.starts_with("normalize=")) options.parse_normalize(after(word, "normalize="));
+        else if (word.starts_with("workers-min="))
+            options.workers_min = number<std::size_t>(after(word, "workers-min="));
         else options.staleness_max = number<std::uint64_t>(after(word, "staleness-max="));
     }
     return make_policy(options);
@@ -67,6 +69,9 @@ PolicyEvent event_from(const std::vector<std::string>& line) {
     const auto slash = line.at(1).find('/');
     const WorkerId worker{number<std::uint32_t>(line[1].substr(0, slash))};
     if (verb == "join") return WorkerJoined{worker, number<std::uint32_t>(after(line.at(2), "b="))};
+    if (verb == "return") {
+        return WorkerJoined{worker, number<std::uint32_t>(after(line.at(2), "b=")), true, line.at(3) == "computing"};
+    }
     if (verb == "leave") return WorkerLeft{worker};
     const Version base{number<std::uint64_t>(after(line.at(2), "base="))};
     if (verb == "reject") return GradientRejected{worker, base, Reason::not_finite};

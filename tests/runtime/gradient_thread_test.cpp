@@ -16,9 +16,9 @@ class GradientThreadTest : public testing::Test {
   protected:
     GradientThread& start(GradientSource& source, const char* straggle = "none") {
         straggle_ = StraggleModel::parse(straggle, 1);
-        std::vector<std::uint32_t> part(10);
-        std::iota(part.begin(), part.end(), 0u);
-        thread_.emplace(WorkerId{1}, 2, Batcher(data_, part, 10, 1, WorkerId{1}), source,
+        auto parts = std::make_shared<Parts>(1, std::vector<std::uint32_t>(10));
+        std::iota(parts->front().begin(), parts->front().end(), 0u);
+        thread_.emplace(WorkerId{1}, 2, Batcher(data_, parts, 10, 1), source,
                         GradientCodecs(*codec_, publish_codec_, WorkerId{1}, buffers_), straggle_, mailbox_);
         thread_->start({.step = Step{3}, .version = Version{2}, .params = params_, .grad = grad_});
         return *thread_;

@@ -181,7 +181,7 @@ TEST_F(NodeLoopTest, ValidatesPushesAsTheyArrive) {
         };
         return Received{Peer{1}, {.type = MessageType::push}};
     });
-    run({.validate = [](const Message&) { return Reason::not_finite; }});
+    run({.validate = [](MessageArrived& arrived) { arrived.defect = Reason::not_finite; }});
     EXPECT_EQ(defect, Reason::not_finite);
 }
 

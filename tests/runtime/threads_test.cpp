@@ -15,6 +15,7 @@
 #include "lategrad/runtime/gradient_thread.h"
 #include "lategrad/runtime/job_thread.h"
 #include "lategrad/runtime/node_loop.h"
+#include "lategrad/server/push_check.h"
 #include "lategrad/server/server.h"
 #include "lategrad/transport/in_process.h"
 #include "lategrad/worker/worker.h"
@@ -34,9 +35,15 @@ constexpr std::array<std::uint32_t, kWorkers> kBatches = {3, 3, 2, 2};
 
 Batcher batcher(WorkerId worker) {
     static const auto data = std::make_shared<const NumberedData>(kExamples);
-    std::vector<std::uint32_t> part(kExamples / kWorkers);
-    std::iota(part.begin(), part.end(), static_cast<std::uint32_t>(worker.value() * part.size()));
-    return Batcher(data, part, kBatches[worker.value()], kSeed, worker);
+    static const auto parts = [] {
+        auto each = std::make_shared<Parts>(kWorkers, std::vector<std::uint32_t>(kExamples / kWorkers));
+        std::uint32_t next = 0;
+        for (auto& part : *each) {
+            for (std::uint32_t& example : part) example = next++;
+        }
+        return each;
+    }();
+    return Batcher(data, parts, kBatches[worker.value()], kSeed);
 }
 
 struct RunOptions {
@@ -178,10 +185,7 @@ Finished run(const RunOptions& options) {
     NodeLoop(server, *transport, clock, mailbox,
              {.start_update = [&](UpdateTask& task) { updates.start(&task); },
               .tell = [&](const RunEvent& event) { finished.events.push_back(event); },
-              .validate =
-                  [&](const Message& message) {
-                      return codec->validate({message.payload.data(), message.payload.bytes()});
-                  }})
+              .validate = PushCheck(*codec, Parabola::kSize, false)})
         .run();
     transport->shutdown(kNever);
     workers.clear(); // joins them
@@ -204,7 +208,7 @@ std::vector<float> plain_loop(std::uint64_t updates) {
         std::vector<float> sum(Parabola::kSize, 0.0f);
         for (std::size_t i = 0; i < kWorkers; ++i) {
             Batch batch;
-            batchers[i].draw(Step{update}, batch);
+            batchers[i].draw(own_data(WorkerId{static_cast<std::uint32_t>(i)}, Step{update}, kBatches[i]), batch);
             std::vector<float> grad(Parabola::kSize);
             parabola.compute(w, grad, batch);
             const auto share = static_cast<float>(kBatches[i] / 10.0);

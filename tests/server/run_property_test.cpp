@@ -31,6 +31,8 @@ struct Scenario {
     int time_limit; ///< 0: none
     int deaths;
     bool returns; ///< those that died come back, perhaps before their death was noticed
+    int stops;    ///< of a worker's process, which may go on later
+    std::size_t workers_min;
     int nan_percent;
     int duplicate_percent;
     int garbage; ///< messages that no worker of this run would send
@@ -40,8 +42,9 @@ struct Scenario {
                    << ", late-weight " << s.late_weight << ", normalize '" << s.normalize << "', staleness-max "
                    << s.staleness_max << ", cancel-late " << s.cancel_late << ", update " << s.update_duration
                    << ", latency " << s.latency << ", updates " << s.updates << ", time limit " << s.time_limit
-                   << ", deaths " << s.deaths << (s.returns ? " and returns" : "") << ", NaN " << s.nan_percent
-                   << " %, duplicates " << s.duplicate_percent << " %, garbage " << s.garbage;
+                   << ", deaths " << s.deaths << (s.returns ? " and returns" : "") << ", stops " << s.stops
+                   << ", workers-min " << s.workers_min << ", NaN " << s.nan_percent << " %, duplicates "
+                   << s.duplicate_percent << " %, garbage " << s.garbage;
     }
 };
 
@@ -61,6 +64,8 @@ Scenario draw_scenario() {
     s.time_limit = *rc::gen::element(0, 0, 40, 150);
     s.deaths = *rc::gen::inRange<int>(0, 3 * static_cast<int>(s.workers));
     s.returns = *rc::gen::arbitrary<bool>();
+    s.stops = *rc::gen::element(0, 0, 3, 10);
+    s.workers_min = *rc::gen::element<std::size_t>(1, 1, (s.workers + 1) / 2);
     s.nan_percent = *rc::gen::element(0, 0, 10, 40);
     s.duplicate_percent = *rc::gen::element(0, 0, 20);
     s.garbage = *rc::gen::element(0, 0, 10);
@@ -99,6 +104,13 @@ VirtualClusterOptions options_of(const Scenario& s) {
     if (!s.normalize.empty()) options.policy.parse_normalize(s.normalize);
     if (s.staleness_max >= 0) options.policy.staleness_max = static_cast<std::uint64_t>(s.staleness_max);
     options.policy.cancel_late = s.cancel_late;
+    options.policy.workers_min = s.workers_min;
+    if (s.stops > 0) {
+        options.server.silence = {.heartbeat = Duration(5),
+                                  .suspect_after = Duration(12),
+                                  .dead_after = Duration(40),
+                                  .overdue_after = Duration(60)};
+    }
     options.server.run = kRun;
     options.server.updates = s.updates;
     if (s.time_limit > 0) options.server.time_limit = Duration(s.time_limit);
@@ -133,9 +145,8 @@ VirtualClusterOptions options_of(const Scenario& s) {
 /// What the events say became of each assignment.
 class Fates {
   public:
-    void operator()(const JoinEvent&) {}
-    void operator()(const LeaveEvent&) {}
-    void operator()(const Evaluation&) {}
+    template <class Other>
+    void operator()(const Other&) {} // nothing of a gradient
     void operator()(const EndEvent&) { ended_ = true; }
     void operator()(const AssignEvent& event) {
         RC_ASSERT(!ended_);
@@ -212,11 +223,21 @@ void check(const Scenario& s) {
         cluster.kill(worker, Time{at});
         if (s.returns) cluster.revive(worker, Time{at + Duration(random.below(100))});
     }
+    for (int i = 0; i < s.stops; ++i) {
+        // Not before all have said hello: the run waits for them.
+        const WorkerId worker{static_cast<std::uint32_t>(random.below(s.workers))};
+        const Duration at(s.latency + 1 + static_cast<int>(random.below(200)));
+        cluster.freeze(worker, Time{at});
+        if (random.below(4) > 0) cluster.thaw(worker, Time{at + Duration(random.below(80))});
+    }
     for (int i = 0; i < s.garbage; ++i) {
         // Not before all have said hello, or it would take the place of one.
         cluster.tell_server(Time{Duration(s.latency + 1 + static_cast<int>(random.below(100)))},
                             garbage(random, s.workers));
     }
+
+    // Where it waits for workers that do not come, the user ends it.
+    if (s.workers_min > 1) cluster.tell_server(Time{Duration(2000)}, StopRequested{});
 
     Fates fates;
     if (s.staleness_max >= 0) fates.staleness_max = static_cast<std::uint64_t>(s.staleness_max);
@@ -238,7 +259,7 @@ void check(const Scenario& s) {
     // One that is held or on its way and one being computed. Where a worker is told to start anew, or garbage ended its
     // assignment, more may be on their way; the worker waits when there are three.
     const std::size_t held_max = s.policy == "kbatch" ? s.wait_for : 1;
-    const bool third = s.cancel_late || s.duplicate_percent > 0 || s.garbage > 0 || s.returns;
+    const bool third = s.cancel_late || s.stops > 0 || s.duplicate_percent > 0 || s.garbage > 0 || s.returns;
     for (std::uint32_t i = 0; i < s.workers; ++i) {
         RC_ASSERT(cluster.gradient_buffers(WorkerId{i}) <= held_max + (third ? 2 : 1));
     }

@@ -54,9 +54,8 @@ Trained train(std::size_t threads, const char* policy, bool cancel_late = false,
     for (std::size_t i = 0; i < threads; ++i) sources.push_back(std::make_unique<Parabola>(fails_below));
     std::vector<std::uint32_t> all(100);
     std::iota(all.begin(), all.end(), 0U);
-    std::vector<Batcher> batchers;
-    for (std::uint32_t worker = 0; worker < kWorkers; ++worker)
-        batchers.emplace_back(data, all, 4, 1, WorkerId{worker});
+    const auto parts = std::make_shared<const Parts>(kWorkers, all);
+    std::vector<Batcher> batchers(kWorkers, Batcher(data, parts, 4, 1));
     ThreadPool pool(1);
     Trained result;
     ParallelComputation computation(
@@ -64,7 +63,7 @@ Trained train(std::size_t threads, const char* policy, bool cancel_late = false,
         [](const Snapshot& snapshot) {
             return Evaluation{.version = snapshot.version, .at = snapshot.at, .loss = snapshot.params.floats()[0]};
         },
-        *codec, publish_codec, pool);
+        *codec, publish_codec, pool, PushCheck(*codec, kSize, false));
     BufferPool versions(std::size_t{1} << 20);
     Buffer initial = versions.lease(kSize * sizeof(float));
     std::ranges::fill(initial.floats(), 100.0F);

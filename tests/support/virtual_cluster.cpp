@@ -5,14 +5,15 @@
 #include <utility>
 
 #include "lategrad/core/error.h"
+#include "lategrad/server/push_check.h"
 
 namespace lategrad {
 namespace {
 
 /// Each worker computes on one version and may have the next one waiting; the server has one and makes one, and a test
-/// may keep some snapshots.
+/// may keep some snapshots. A process that is stopped has some more before it.
 std::size_t versions_max(std::size_t workers) {
-    return 2 * workers + 8;
+    return 4 * workers + 16;
 }
 
 } // namespace
@@ -26,6 +27,7 @@ class VirtualCluster::Functions final : public Computation {
           begins_life_(options.begins_life),
           encoded_(options.encoded),
           codec_(codec),
+          check_(codec, options.initial.size(), options.server.reject_norm > 0),
           publish_codec_(publish_codec),
           jobs_(options.examples.size()) {}
 
@@ -58,9 +60,7 @@ class VirtualCluster::Functions final : public Computation {
         return jobs_[worker.value()].codecs->encoder().residual();
     }
 
-    Reason validate(const Message& push) override {
-        return codec_.validate({push.payload.data(), push.payload.bytes()});
-    }
+    void validate(MessageArrived& push) override { check_(push); }
 
     void update(UpdateTask& task) override { task.run(pool_); }
 
@@ -95,6 +95,7 @@ class VirtualCluster::Functions final : public Computation {
     std::function<void(WorkerId)> begins_life_;
     decltype(VirtualClusterOptions::encoded) encoded_;
     const Codec& codec_;
+    PushCheck check_;
     const PublishCodec& publish_codec_;
     std::vector<Job> jobs_; ///< by worker
     ThreadPool pool_{1};

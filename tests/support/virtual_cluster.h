@@ -59,6 +59,8 @@ class VirtualCluster {
     ~VirtualCluster();
 
     void kill(WorkerId worker, Time at) { cluster_->kill(worker, at); }
+    void freeze(WorkerId worker, Time at) { cluster_->freeze(worker, at); }
+    void thaw(WorkerId worker, Time at) { cluster_->thaw(worker, at); }
     void revive(WorkerId worker, Time at) { cluster_->revive(worker, at); }
     void tell_server(Time at, Event event) { cluster_->tell_server(at, std::move(event)); }
     bool step() { return cluster_->step(); }

@@ -22,7 +22,7 @@ static auto fields(const LeaveEvent& e) {
     return std::tie(e.worker);
 }
 static auto fields(const AssignEvent& e) {
-    return std::tie(e.worker, e.step, e.version);
+    return std::tie(e.worker, e.step, e.version, e.data);
 }
 static auto fields(const ArriveEvent& e) {
     return std::tie(e.worker, e.step, e.base, e.fate, e.reason, e.loss, e.compute_seconds);
@@ -39,6 +39,24 @@ static auto fields(const Evaluation& e) {
 }
 static auto fields(const EndEvent& e) {
     return std::tie(e.outcome);
+}
+static auto fields(const SuspectEvent& e) {
+    return std::tie(e.worker, e.overdue);
+}
+static auto fields(const ReturnEvent& e) {
+    return std::tie(e.worker);
+}
+static auto fields(const ExcludeEvent& e) {
+    return std::tie(e.worker, e.reason);
+}
+static auto fields(const PauseEvent& e) {
+    return std::tie(e.active, e.needed);
+}
+static auto fields(const ContinueEvent& e) {
+    return std::tie(e.active);
+}
+static auto fields(const PartEvent& e) {
+    return std::tie(e.part, e.worker);
 }
 
 static bool operator==(const RunEvent& a, const RunEvent& b) {
@@ -82,13 +100,17 @@ AppliedGradient any_applied(Version version) {
 
 RunEventBody any_body() {
     const Version version{any_bits() >> 1};
-    switch (*rc::gen::inRange(0, 8)) {
+    switch (*rc::gen::inRange(0, 14)) {
     case 0: return JoinEvent{any_worker(), static_cast<std::uint32_t>(any_bits())};
     case 1: return LeaveEvent{any_worker()};
-    case 2: return AssignEvent{any_worker(), Step{any_bits()}, version};
+    case 2: {
+        AssignEvent assign{any_worker(), Step{any_bits()}, version, {}};
+        if (*rc::gen::arbitrary<bool>()) assign.data = DataPosition{static_cast<std::uint32_t>(any_bits()), any_bits()};
+        return assign;
+    }
     case 3:
-        return ArriveEvent{any_worker(), Step{any_bits()}, version, any_of(Fate::lost), any_of(kLastReason),
-                           any_finite(), any_finite()};
+        return ArriveEvent{any_worker(),        Step{any_bits()}, version,     any_of(Fate::lost),
+                           any_of(kLastReason), any_finite(),     any_finite()};
     case 4: return LostEvent{any_worker(), Step{any_bits()}, any_of(kLastReason)};
     case 5: {
         UpdateEvent update{version, {}, any_finite(), any_finite(), any_finite(), any_bits(), any_bits(), any_bits()};
@@ -98,6 +120,12 @@ RunEventBody any_body() {
     case 6:
         return Evaluation{version, any_time(), any_bits(), any_finite(),
                           *rc::gen::arbitrary<bool>() ? std::optional(any_finite()) : std::nullopt};
+    case 7: return SuspectEvent{any_worker(), *rc::gen::arbitrary<bool>()};
+    case 8: return ReturnEvent{any_worker()};
+    case 9: return ExcludeEvent{any_worker(), any_of(kLastReason)};
+    case 10: return PauseEvent{any_bits(), any_bits()};
+    case 11: return ContinueEvent{any_bits()};
+    case 12: return PartEvent{static_cast<std::uint32_t>(any_bits()), any_worker()};
     default: return EndEvent{any_of(Outcome::diverged)};
     }
 }
@@ -125,6 +153,18 @@ TEST(EventJson, lines_by_example) {
     EXPECT_EQ(to_json_line({t, Evaluation{Version{12}, Time{} + std::chrono::seconds(1), 640, 0.5, 0.875}}),
               R"({"type":"evaluate","seconds":1.000250,"version":12,"published":1.000000,"examples_applied":640,)"
               R"("accuracy":0.875,"loss":0.5})");
+    EXPECT_EQ(to_json_line({t, AssignEvent{w, Step{7}, Version{12}, DataPosition{.part = 5, .position = 640}}}),
+              R"({"type":"assign","seconds":1.000250,"worker":3,"step":7,"version":12,"part":5,"position":640})");
+    EXPECT_EQ(to_json_line({t, SuspectEvent{w, false}}),
+              R"({"type":"suspect","seconds":1.000250,"worker":3,"reason":"silent"})");
+    EXPECT_EQ(to_json_line({t, SuspectEvent{w, true}}),
+              R"({"type":"suspect","seconds":1.000250,"worker":3,"reason":"overdue"})");
+    EXPECT_EQ(to_json_line({t, ReturnEvent{w}}), R"({"type":"return","seconds":1.000250,"worker":3})");
+    EXPECT_EQ(to_json_line({t, ExcludeEvent{w, Reason::too_large}}),
+              R"({"type":"exclude","seconds":1.000250,"worker":3,"reason":"too large"})");
+    EXPECT_EQ(to_json_line({t, PauseEvent{2, 3}}), R"({"type":"pause","seconds":1.000250,"active":2,"needed":3})");
+    EXPECT_EQ(to_json_line({t, ContinueEvent{3}}), R"({"type":"continue","seconds":1.000250,"active":3})");
+    EXPECT_EQ(to_json_line({t, PartEvent{5, w}}), R"({"type":"part","seconds":1.000250,"part":5,"worker":3})");
     EXPECT_EQ(to_json_line({t, EndEvent{Outcome::time_limit}}),
               R"({"type":"end","seconds":1.000250,"outcome":"time limit"})");
 }
@@ -164,7 +204,8 @@ TEST(EventJson, says_what_is_wrong_with_a_line) {
     EXPECT_EQ(complaint("[1]"), "not a JSON object");
     EXPECT_EQ(complaint(R"({"seconds":1})"), "field \"type\" is missing");
     EXPECT_EQ(complaint(R"({"type":"nap","seconds":1})"),
-              "type \"nap\" is none of join, leave, assign, arrive, lost, update, evaluate, end");
+              "type \"nap\" is none of join, leave, assign, arrive, lost, update, evaluate, end, suspect, return, "
+              "exclude, pause, continue, part");
     EXPECT_EQ(complaint(R"({"type":"leave","seconds":-1,"worker":0})"), "field \"seconds\" is not a time in seconds");
     EXPECT_EQ(complaint(R"({"type":"leave","seconds":1,"worker":-3})"), "field \"worker\" is not a whole number");
     EXPECT_EQ(complaint(R"({"type":"leave","seconds":1,"worker":4294967296})"),

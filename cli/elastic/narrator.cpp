@@ -1,0 +1,52 @@
+#include "cli/elastic/narrator.h"
+
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+namespace lategrad {
+
+void Narrator::listening(const std::string& endpoint, std::size_t min_workers, bool with_keys) {
+    if (!speaks_) return;
+    spdlog::info("listening at {}{}; the run begins with {} worker{}: lategrad work --connect {}{}", endpoint,
+                 with_keys ? "" : " (no keys, no encryption)", min_workers, min_workers == 1 ? "" : "s", endpoint,
+                 with_keys ? " --key worker.key" : "");
+}
+
+void Narrator::tell(const RunEvent& event) {
+    const auto say = [&](const std::string& what) {
+        if (speaks_) spdlog::info("{:.1f} s: {}", seconds(event.at), what);
+    };
+    if (const auto* join = std::get_if<JoinEvent>(&event.body)) {
+        say(fmt::format("worker {} joined; {} are here", join->worker.value(), ++here_));
+    } else if (const auto* leave = std::get_if<LeaveEvent>(&event.body)) {
+        say(fmt::format("worker {} left; {} are here", leave->worker.value(), --here_));
+    } else if (const auto* suspect = std::get_if<SuspectEvent>(&event.body)) {
+        say(fmt::format("worker {} is {}; nobody waits for it", suspect->worker.value(),
+                        suspect->overdue ? "overdue" : "silent"));
+    } else if (const auto* returned = std::get_if<ReturnEvent>(&event.body)) {
+        say(fmt::format("worker {} is heard again", returned->worker.value()));
+    } else if (const auto* excluded = std::get_if<ExcludeEvent>(&event.body)) {
+        spdlog::warn("worker {} is excluded: too many of its gradients could not be used, the last one because it is {}",
+                     excluded->worker.value(), to_string(excluded->reason));
+    } else if (const auto* pause = std::get_if<PauseEvent>(&event.body)) {
+        say(fmt::format("paused: {} of the {} workers that it needs (--min-workers)", pause->active, pause->needed));
+    } else if (std::holds_alternative<ContinueEvent>(event.body)) {
+        say("goes on");
+    } else if (const auto* part = std::get_if<PartEvent>(&event.body)) {
+        say(fmt::format("part {} of the data is worker {}'s now", part->part, part->worker.value()));
+    }
+}
+
+void Narrator::faults(const ZmqFaults& faults) const {
+    std::vector<std::string> dropped;
+    for (std::size_t i = 0; i < kZmqFaults; ++i) {
+        const auto fault = static_cast<ZmqFault>(i);
+        if (faults[fault] > 0) dropped.push_back(fmt::format("{} {}", faults[fault], to_string(fault)));
+    }
+    if (speaks_ && !dropped.empty()) spdlog::warn("dropped, since it made no sense: {}", fmt::join(dropped, ", "));
+}
+
+} // namespace lategrad

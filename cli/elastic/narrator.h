@@ -1,0 +1,26 @@
+/// Says on standard error who comes and goes in an elastic run.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "lategrad/node/run_event.h"
+#include "lategrad/transport/zmq.h"
+
+namespace lategrad {
+
+class Narrator {
+  public:
+    explicit Narrator(bool speaks) : speaks_(speaks) {}
+
+    void listening(const std::string& endpoint, std::size_t min_workers, bool with_keys);
+    void tell(const RunEvent& event);
+    /// At the end: what was dropped because it made no sense.
+    void faults(const ZmqFaults& faults) const;
+
+  private:
+    bool speaks_;
+    std::size_t here_ = 0;
+};
+
+} // namespace lategrad

@@ -1,0 +1,407 @@
+/// A server whose workers come as they like: join, welcome, hello; places, refusals, exclusion.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "lategrad/codec/codec.h"
+#include "lategrad/optim/optimizer.h"
+#include "lategrad/server/server.h"
+
+namespace lategrad {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::size_t kSize = 2;
+constexpr std::uint64_t kRun = 77;
+const Traits kTraits{{"model", "a lenet"}, {"training data", "mnist"}};
+
+ServerOptions elastic(std::size_t places = 3, std::size_t start = 1) {
+    ServerOptions options;
+    options.workers = places;
+    options.workers_start = start;
+    options.run = kRun;
+    options.incarnation = Incarnation{4};
+    options.trainable = options.size = kSize;
+    options.epoch_examples = 100;
+    options.part_sizes = {50, 50};
+    options.reassign_after = 10s;
+    options.admission = Admission{.traits = kTraits, .batches = {8, 7}};
+    options.silence = {.heartbeat = 250ms, .suspect_after = 1s, .dead_after = 5s, .overdue_after = 60s};
+    return options;
+}
+
+/// The server, and its workers as what they say.
+class Scene {
+  public:
+    explicit Scene(ServerOptions options, const char* policy = "reuse", std::size_t wait_for = 1,
+                   std::size_t workers_min = 1)
+        : codec_(make_codec("none", {.elements = kSize})),
+          optimizer_(make_optimizer({}, kSize)) {
+        PolicyOptions policy_options;
+        policy_options.parse_kind(policy);
+        policy_options.wait_for = wait_for;
+        policy_options.workers_min = workers_min;
+        Buffer initial = memory_.lease(kSize * sizeof(float));
+        std::ranges::fill(initial.floats(), 1.0F);
+        server_.emplace(options, make_policy(policy_options), *codec_, *optimizer_, std::move(initial), memory_);
+        tell(Timer{});
+    }
+
+    void tell(const Event& event) {
+        effects_.clear();
+        server_->handle(event, now, effects_);
+        sent.clear();
+        for (const Send& send : effects_.sends) sent[send.to.value()] = send.message;
+        for (const RunEvent& told : effects_.events) events.push_back(told);
+        if (!effects_.start_update) return;
+        ThreadPool pool(1);
+        effects_.start_update->run(pool);
+        const auto before = sent;
+        tell(UpdateDone{});
+        sent.insert(before.begin(), before.end());
+    }
+    void say(std::uint32_t peer, Message message) {
+        tell(MessageArrived{.peer = Peer{peer}, .message = std::move(message)});
+    }
+
+    void join(std::uint32_t peer, std::uint64_t process) { say(peer, {.type = MessageType::join, .process = process}); }
+    /// What a worker says that was welcomed as this one.
+    Message hello(std::uint32_t worker, std::uint64_t process, const Traits& traits = kTraits) {
+        const std::string text = traits_text(traits);
+        Buffer payload = memory_.lease(text.size());
+        std::memcpy(payload.data(), text.data(), text.size());
+        return {.type = MessageType::hello,
+                .worker = WorkerId{worker},
+                .run = kRun,
+                .examples = worker % 2 == 0 ? 8U : 7U,
+                .process = process,
+                .elements = kSize,
+                .payload = payload};
+    }
+    /// Both. The parameters that it is sent.
+    Message enter(std::uint32_t peer, std::uint64_t process) {
+        join(peer, process);
+        EXPECT_EQ(type_to(peer), MessageType::welcome);
+        const std::uint32_t worker = sent.at(peer).worker.value();
+        say(peer, hello(worker, process));
+        return sent.contains(peer) ? sent.at(peer) : Message{};
+    }
+    Message push(const Message& parameters, float value = 1) {
+        Message push{.type = MessageType::push,
+                     .worker = parameters.worker,
+                     .incarnation = parameters.incarnation,
+                     .run = kRun,
+                     .step = parameters.step,
+                     .version = parameters.version,
+                     .examples = 8};
+        push.payload = memory_.lease(kSize * sizeof(float));
+        std::ranges::fill(push.payload.floats(), value);
+        return push;
+    }
+
+    std::optional<MessageType> type_to(std::uint32_t peer) const {
+        return sent.contains(peer) ? std::optional(sent.at(peer).type) : std::nullopt;
+    }
+    std::string words_to(std::uint32_t peer) const {
+        const Buffer& words = sent.at(peer).payload;
+        return {reinterpret_cast<const char*>(words.data()), words.bytes()};
+    }
+    template <class Body>
+    std::vector<Body> all() const {
+        std::vector<Body> bodies;
+        for (const RunEvent& event : events) {
+            if (const Body* body = std::get_if<Body>(&event.body)) bodies.push_back(*body);
+        }
+        return bodies;
+    }
+    const Server& server() const { return *server_; }
+    const Effects& effects() const { return effects_; }
+
+    Time now{};
+    std::map<std::uint32_t, Message> sent; ///< by the last event, to each peer
+    std::vector<RunEvent> events;
+
+  private:
+    std::unique_ptr<Codec> codec_;
+    std::unique_ptr<Optimizer> optimizer_;
+    BufferPool memory_{std::size_t{1} << 20};
+    std::optional<Server> server_;
+    Effects effects_;
+};
+
+TEST(Elastic, AWorkerIsToldWhoItIsAndThenLetIn) {
+    Scene scene(elastic());
+    scene.join(5, 1001);
+    ASSERT_EQ(scene.type_to(5), MessageType::welcome);
+    EXPECT_EQ(scene.sent[5].worker, WorkerId{0});
+    EXPECT_EQ(scene.sent[5].examples, 8u);
+    EXPECT_EQ(scene.sent[5].run, kRun);
+    EXPECT_TRUE(scene.all<JoinEvent>().empty()) << "it has yet to load its data";
+    scene.say(5, scene.hello(0, 1001));
+    ASSERT_EQ(scene.type_to(5), MessageType::parameters);
+    EXPECT_EQ(scene.sent[5].incarnation, Incarnation{4});
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 1u);
+}
+
+TEST(Elastic, TheFirstFreePlaceIsTaken) {
+    Scene scene(elastic());
+    EXPECT_EQ(scene.enter(1, 1001).worker, WorkerId{0});
+    EXPECT_EQ(scene.enter(2, 1002).worker, WorkerId{1});
+    EXPECT_EQ(scene.enter(3, 1003).worker, WorkerId{2});
+    EXPECT_EQ(scene.sent[3].data.part, 0u) << "of two parts";
+    scene.join(4, 1004);
+    ASSERT_EQ(scene.type_to(4), MessageType::refuse);
+    EXPECT_EQ(scene.sent[4].reason, kComeAgain);
+    EXPECT_THAT(scene.words_to(4), testing::HasSubstr("--workers-max"));
+    scene.tell(PeerLeft{Peer{2}});
+    EXPECT_EQ(scene.enter(4, 1004).worker, WorkerId{1});
+}
+
+TEST(Elastic, WhoGoesBeforeItIsLetInLeavesItsPlace) {
+    Scene scene(elastic(1));
+    scene.join(1, 1001);
+    scene.tell(PeerLeft{Peer{1}});
+    EXPECT_EQ(scene.enter(2, 1002).worker, WorkerId{0});
+}
+
+TEST(Elastic, TheSameProcessOverANewConnectionHasItsOldPlace) {
+    Scene scene(elastic());
+    scene.enter(1, 1001);
+    const Message old = scene.enter(2, 1002);
+    // The old connection is not known to be broken yet.
+    const Message fresh = scene.enter(3, 1002);
+    EXPECT_EQ(fresh.worker, WorkerId{1});
+    EXPECT_EQ(fresh.step, old.step.next());
+    EXPECT_EQ(scene.server().totals().lost, 1u);
+    scene.say(2, scene.push(old));
+    EXPECT_EQ(scene.type_to(2), MessageType::refuse);
+    EXPECT_EQ(scene.server().totals().stray, 1u);
+}
+
+TEST(Elastic, ThePlaceOfASilentOneIsGivenAwayWhereThereIsNoOther) {
+    Scene scene(elastic(2));
+    scene.enter(1, 1001);
+    scene.enter(2, 1002);
+    scene.now = Time{900ms};
+    scene.tell(PeerHeard{Peer{1}});
+    scene.now = Time{1s};
+    scene.tell(Timer{});
+    ASSERT_EQ(scene.all<SuspectEvent>().size(), 1u);
+    EXPECT_EQ(scene.enter(3, 1003).worker, WorkerId{1});
+    EXPECT_EQ(scene.server().totals().lost, 1u);
+    EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
+}
+
+TEST(Elastic, AnotherModelIsRefusedInWords) {
+    Scene scene(elastic());
+    scene.join(1, 1001);
+    scene.say(1, scene.hello(0, 1001, {{"model", "a resnet"}, {"training data", "mnist"}}));
+    ASSERT_EQ(scene.type_to(1), MessageType::refuse);
+    EXPECT_EQ(scene.sent[1].reason, Reason::malformed);
+    EXPECT_EQ(scene.words_to(1), "model: a lenet on the server, a resnet on the worker");
+    EXPECT_EQ(scene.enter(2, 1002).worker, WorkerId{0}) << "its place is free again";
+}
+
+TEST(Elastic, WhatIsNoHelloIsRefused) {
+    for (const auto& spoil : std::vector<std::function<void(Message&)>>{
+             [](Message& m) { m.process = 1; }, [](Message& m) { m.elements = 3; }, [](Message& m) { m.run = 1; },
+             [](Message& m) { m.examples = 1000; }, [](Message& m) { m.worker = WorkerId{1}; },
+             [](Message& m) { m.worker = WorkerId{1000}; }, [](Message& m) { m.payload.reset(); }}) {
+        Scene scene(elastic());
+        scene.join(1, 1001);
+        Message hello = scene.hello(0, 1001);
+        spoil(hello);
+        scene.say(1, hello);
+        EXPECT_EQ(scene.type_to(1), MessageType::refuse);
+        EXPECT_TRUE(scene.all<JoinEvent>().empty());
+    }
+}
+
+TEST(Elastic, AHelloWithoutAWelcomeIsRefused) {
+    Scene scene(elastic());
+    scene.say(1, scene.hello(0, 1001));
+    EXPECT_EQ(scene.type_to(1), MessageType::refuse);
+    EXPECT_TRUE(scene.all<JoinEvent>().empty());
+}
+
+TEST(Elastic, APushOfAnotherIncarnationIsStray) {
+    Scene scene(elastic());
+    Message push = scene.push(scene.enter(1, 1001));
+    push.incarnation = Incarnation{3};
+    scene.say(1, push);
+    EXPECT_EQ(scene.server().totals().stray, 1u);
+    EXPECT_EQ(scene.server().version(), Version{0});
+}
+
+TEST(Elastic, BeginsWithEnoughWorkersAndPausesBelow) {
+    Scene scene(elastic(3, 2), "reuse", 2, 2);
+    scene.enter(1, 1001);
+    EXPECT_TRUE(scene.all<JoinEvent>().empty());
+    const Message second = scene.enter(2, 1002);
+    ASSERT_EQ(scene.all<JoinEvent>().size(), 2u);
+    scene.tell(PeerLeft{Peer{1}});
+    const auto pauses = scene.all<PauseEvent>();
+    ASSERT_EQ(pauses.size(), 1u);
+    EXPECT_EQ(pauses[0].active, 1u);
+    EXPECT_EQ(pauses[0].needed, 2u);
+    scene.say(2, scene.push(second));
+    EXPECT_EQ(scene.server().version(), Version{0});
+    const Message third = scene.enter(3, 1003);
+    EXPECT_EQ(scene.all<ContinueEvent>().size(), 1u);
+    EXPECT_EQ(scene.server().version(), Version{0}) << "one of two";
+    scene.say(3, scene.push(third));
+    EXPECT_EQ(scene.server().version(), Version{1});
+    EXPECT_EQ(scene.type_to(2), MessageType::parameters);
+}
+
+TEST(Elastic, WaitsForWorkersWhenAllAreGone) {
+    Scene scene(elastic());
+    scene.enter(1, 1001);
+    scene.tell(PeerLeft{Peer{1}});
+    EXPECT_EQ(scene.server().outcome(), Outcome::running);
+    EXPECT_EQ(scene.enter(1, 1001).step, Step{1});
+}
+
+TEST(Elastic, ASilentWorkerReturnsWithALateGradient) {
+    Scene scene(elastic(), "reuse", 2);
+    const Message first = scene.enter(1, 1001);
+    const Message second = scene.enter(2, 1002);
+    scene.now = Time{1s};
+    scene.tell(PeerHeard{Peer{1}});
+    EXPECT_EQ(scene.all<SuspectEvent>().size(), 1u);
+    scene.say(1, scene.push(first)); // alone it is the quorum now
+    EXPECT_EQ(scene.server().version(), Version{1});
+    scene.say(2, scene.push(second));
+    EXPECT_EQ(scene.all<ReturnEvent>().size(), 1u);
+    EXPECT_EQ(scene.type_to(2), MessageType::parameters);
+    EXPECT_EQ(scene.all<ArriveEvent>().back().reason, Reason::late);
+    EXPECT_EQ(scene.server().totals().lost, 0u);
+}
+
+TEST(Elastic, WhoIsSilentForTooLongIsToldWhenItSpeaks) {
+    Scene scene(elastic());
+    const Message parameters = scene.enter(1, 1001);
+    scene.now = Time{6s};
+    scene.tell(Timer{});
+    EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
+    EXPECT_EQ(scene.type_to(1), MessageType::refuse);
+    scene.say(1, scene.push(parameters));
+    EXPECT_EQ(scene.type_to(1), MessageType::refuse);
+    EXPECT_EQ(scene.sent[1].reason, kComeAgain);
+    EXPECT_EQ(scene.server().totals(), (LedgerTotals{.pushed = 1, .lost = 1, .stray = 1}));
+}
+
+TEST(Elastic, ABrokenWorkerIsExcluded) {
+    ServerOptions options = elastic();
+    options.quarantine_after = 3;
+    Scene scene(options, "reuse", 2);
+    scene.enter(1, 1001);
+    Message parameters = scene.enter(2, 1002);
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_EQ(parameters.type, MessageType::parameters);
+        scene.tell(MessageArrived{.peer = Peer{2}, .message = scene.push(parameters), .defect = Reason::not_finite});
+        parameters = scene.sent[2];
+    }
+    ASSERT_EQ(parameters.type, MessageType::refuse);
+    EXPECT_EQ(parameters.reason, Reason::excluded);
+    EXPECT_THAT(scene.words_to(2), testing::HasSubstr("not finite"));
+    ASSERT_EQ(scene.all<ExcludeEvent>().size(), 1u);
+    EXPECT_EQ(scene.all<ExcludeEvent>()[0].worker, WorkerId{1});
+    EXPECT_EQ(scene.server().totals().dropped, 3u);
+    scene.tell(PeerLeft{Peer{2}});
+    scene.join(3, 1002);
+    EXPECT_EQ(scene.type_to(3), MessageType::refuse) << "not the same process again";
+    EXPECT_EQ(scene.enter(4, 1003).worker, WorkerId{1}) << "another one may";
+}
+
+TEST(Elastic, AGradientOutOfAllProportionIsDropped) {
+    ServerOptions options = elastic();
+    options.reject_norm = 10;
+    Scene scene(options);
+    Message parameters = scene.enter(1, 1001);
+    for (std::size_t i = 0; i < NormLimit::kKnown + 1; ++i) {
+        const double norm = i == NormLimit::kKnown ? 11 : 1;
+        scene.tell(MessageArrived{.peer = Peer{1}, .message = scene.push(parameters), .norm = norm});
+        parameters = scene.sent[1];
+    }
+    EXPECT_EQ(scene.server().totals().dropped, 1u);
+    EXPECT_EQ(parameters.reason, Reason::too_large);
+    EXPECT_EQ(scene.server().version(), Version{NormLimit::kKnown});
+}
+
+TEST(Elastic, PartsAreGivenToTheLiving) {
+    Scene scene(elastic());
+    scene.enter(1, 1001);
+    scene.now = Time{500ms};
+    scene.enter(2, 1002);
+    scene.now = Time{700ms};
+    scene.tell(PeerLeft{Peer{2}});
+    for (; scene.now < Time{10700ms}; scene.now += 500ms) scene.tell(PeerHeard{Peer{1}});
+    scene.tell(PeerHeard{Peer{1}});
+    const auto parts = scene.all<PartEvent>();
+    ASSERT_EQ(parts.size(), 1u);
+    EXPECT_EQ(parts[0].part, 1u);
+    EXPECT_EQ(parts[0].worker, WorkerId{0});
+}
+
+/// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
+RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
+    ServerOptions options = elastic(*rc::gen::inRange<std::size_t>(1, 5), 1);
+    options.workers_start = *rc::gen::inRange<std::size_t>(1, options.workers + 1);
+    options.quarantine_after = *rc::gen::element(0U, 2U);
+    const auto workers_min = *rc::gen::inRange<std::size_t>(1, options.workers + 1);
+    const auto policy = *rc::gen::element<std::string>("sync", "backup", "reuse", "kasync", "kbatch", "async", "ssp:1");
+    Scene scene(options, policy.c_str(), 1 + options.workers / 2, workers_min);
+    std::map<std::uint32_t, Message> last; // what each peer was sent to work on
+    const int events = *rc::gen::inRange(0, 150);
+    for (int i = 0; i < events; ++i) {
+        const auto peer = *rc::gen::inRange<std::uint32_t>(1, 7);
+        const std::uint64_t process = 1000 + *rc::gen::inRange<std::uint64_t>(0, 6);
+        scene.now += *rc::gen::element(Duration(0), Duration(100ms), Duration(700ms));
+        switch (*rc::gen::inRange(0, 10)) {
+        case 0: scene.join(peer, process); break;
+        case 1: scene.say(peer, scene.hello(*rc::gen::inRange(0U, 5U), process)); break;
+        case 2: scene.tell(PeerLeft{Peer{peer}}); break;
+        case 3: scene.tell(PeerHeard{Peer{peer}}); break;
+        case 4: scene.tell(Timer{}); break;
+        case 5:
+        case 6: {
+            if (!last.contains(peer)) break;
+            const Message push = scene.push(last[peer]);
+            const Reason defect = *rc::gen::element(Reason::none, Reason::none, Reason::not_finite);
+            scene.tell(MessageArrived{.peer = Peer{peer}, .message = push, .defect = defect});
+            break;
+        }
+        case 7:
+            scene.join(peer, process);
+            if (scene.type_to(peer) == MessageType::welcome) {
+                scene.say(peer, scene.hello(scene.sent[peer].worker.value(), process));
+            }
+            break;
+        case 8: scene.say(peer, {.type = MessageType::goodbye}); break;
+        case 9: scene.say(peer, {.type = static_cast<MessageType>(*rc::gen::inRange(1, 10)), .run = kRun}); break;
+        }
+        for (const auto& [to, message] : scene.sent) {
+            if (message.type == MessageType::parameters) last[to] = message;
+        }
+        RC_ASSERT(scene.server().totals().adds_up());
+    }
+    scene.tell(StopRequested{});
+    RC_ASSERT(scene.server().totals().adds_up());
+    RC_ASSERT(scene.server().totals().open == 0u);
+    std::size_t here = 0;
+    for (const RunEvent& event : scene.events) {
+        if (std::holds_alternative<JoinEvent>(event.body)) ++here;
+        if (std::holds_alternative<LeaveEvent>(event.body)) RC_ASSERT(here-- > 0u);
+        RC_ASSERT(here <= options.workers);
+    }
+}
+
+} // namespace
+} // namespace lategrad
