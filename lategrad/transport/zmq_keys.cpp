@@ -1,5 +1,6 @@
 #include "lategrad/transport/zmq_keys.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -204,12 +205,12 @@ std::set<std::string> read_admitted(const Path& path) {
         ++number;
         std::istringstream words(line);
         std::string key;
-        if (!(words >> key)) continue;
-        // A key may begin with `#`, so that what is one is never a comment.
-        if (is_key(key)) keys.insert(std::move(key));
-        else if (key.front() != '#')
+        if (!(words >> key) || key.front() == '#') continue; // no key begins so
+        if (!is_key(key)) {
             throw InputError(fmt::format("{}:{}: not a public key, which has {} characters of Z85", path.string(),
                                          number, kKeyLength));
+        }
+        keys.insert(std::move(key));
     }
     return keys;
 }
