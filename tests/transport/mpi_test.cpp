@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 #include "contract.h"
@@ -89,12 +90,15 @@ TEST(MpiTransport, BeatsWhereItIsIdle) {
         for (const Peer peer : party.worker_peers()) EXPECT_EQ(party.next_from(peer).step.value(), peer.value());
     };
     const auto worker = [](Party& party) {
-        for (std::size_t beats = 0; beats < 3;) {
-            const auto incoming = party.transport.receive(party.soon());
+        // The server's message may come before the third beat: it counts others' than these.
+        std::optional<Message> message;
+        for (std::size_t beats = 0; beats < 3 || !message;) {
+            auto incoming = party.transport.receive(party.soon());
             ASSERT_TRUE(incoming) << "own beats end no waiting";
             if (std::holds_alternative<PeerAlive>(*incoming)) ++beats;
+            else message = std::get<Received>(std::move(*incoming)).message;
         }
-        party.send(kServerPeer, party.next_from(kServerPeer));
+        party.send(kServerPeer, *message);
     };
     MpiOptions options = kOptions;
     options.heartbeat = 2ms;
