@@ -29,6 +29,9 @@ struct MpiOptions {
     std::size_t payloads_max = 2;
     /// Whether payloads sent are covered by a checksum. One that arrives with a checksum is always checked.
     PayloadChecksum checksum = PayloadChecksum::no;
+    /// How often a peer to which nothing is on its way is told that we live, and PeerAlive reported at most twice as
+    /// often; 0: never.
+    Duration heartbeat{0};
 };
 
 /// This process's part in MPI, from MPI_Init to MPI_Finalize. At most one in a process's life.

@@ -21,6 +21,7 @@ struct Link {
         memory,  ///< its payload waits for a buffer
         payload, ///< its payload is awaited, in place
         ready,   ///< a whole message lies in `decoded` and `arriving`
+        alive,   ///< a beat has arrived
         gone,    ///< nothing more comes
     };
     enum class Out {
@@ -41,6 +42,7 @@ struct Link {
     Header header_out{};
     Buffer leaving;
     bool refused = false; ///< a message found this link busy since it last had room
+    Time alive_at{};      ///< when PeerAlive may be reported again
 };
 
 /// Requests by link: its receive, and the two parts of its one outstanding send.
@@ -97,13 +99,8 @@ class PollingMpiTransport final : public MpiTransport {
             link.refused = true;
             return SendStatus::busy;
         }
-        link.header_out = encode_header(message, options_.checksum);
         link.leaving = message.payload;
-        // A synchronous send completes when the peer has begun to receive it: a peer that takes nothing is found busy,
-        // instead of filling its MPI's memory with messages nobody awaits.
-        mpi_check(MPI_Issend(link.header_out.data(), kHeaderBytes, MPI_BYTE, rank_of(i), kHeaderTag, MPI_COMM_WORLD,
-                             &request(i, kHeaderOut)),
-                  "MPI_Issend");
+        send_header(i, message);
         const std::size_t bytes = link.leaving.bytes();
         if (bytes > 0) {
             mpi_check(MPI_Isend(link.leaving.data(), static_cast<int>(bytes), MPI_BYTE, rank_of(i), kPayloadTag,
@@ -116,6 +113,7 @@ class PollingMpiTransport final : public MpiTransport {
 
     std::optional<Incoming> receive(Time deadline) override {
         for (;;) {
+            beat();
             progress();
             while (ready_count_ > 0) {
                 auto incoming = take();
@@ -221,10 +219,11 @@ class PollingMpiTransport final : public MpiTransport {
         const WireFault fault = decode_header(header, link.decoded);
         if (fault != WireFault::none) {
             give_up(i, to_string(fault));
-        } else if (link.decoded.payload_bytes > options_.payload_bytes_max) {
+        } else if (link.decoded.payload_bytes >
+                   (link.decoded.message.type == MessageType::beat ? 0 : options_.payload_bytes_max)) {
             give_up(i, "a payload longer than any that belongs here");
         } else if (link.decoded.payload_bytes == 0) {
-            make_ready(i, Link::In::ready);
+            make_ready(i, link.decoded.message.type == MessageType::beat ? Link::In::alive : Link::In::ready);
         } else if (!await_payload(i)) {
             link.in = Link::In::memory;
             ++waiting_for_memory_;
@@ -257,7 +256,10 @@ class PollingMpiTransport final : public MpiTransport {
             faults_.push_back("rank " + std::to_string(rank_of(i)) + ": " + std::string(why));
         }
         if (link.in == Link::In::memory) --waiting_for_memory_;
-        if (link.in != Link::In::ready && link.in != Link::In::gone) make_ready(i, Link::In::gone);
+        // A link that lies in the ring goes there again when it is taken.
+        if (link.in == Link::In::header || link.in == Link::In::memory || link.in == Link::In::payload) {
+            make_ready(i, Link::In::gone);
+        }
         close_out(i);
     }
 
@@ -276,11 +278,18 @@ class PollingMpiTransport final : public MpiTransport {
             if (link.forgotten) return std::nullopt;
             return PeerGone{peer_of(i)};
         }
+        const bool beat = link.in == Link::In::alive;
         Received received{peer_of(i), std::move(link.decoded.message)};
         received.message.payload = std::move(link.arriving);
         if (link.broken) make_ready(i, Link::In::gone);
         else await_header(i);
         if (link.forgotten) return std::nullopt;
+        if (options_.heartbeat > Duration{0} || beat) {
+            const Time now = clock_.now();
+            if (beat && now < link.alive_at) return std::nullopt;
+            link.alive_at = later(now, options_.heartbeat / 2);
+        }
+        if (beat) return PeerAlive{peer_of(i)};
         return received;
     }
 
@@ -302,6 +311,29 @@ class PollingMpiTransport final : public MpiTransport {
                   "MPI_Irecv");
         pace_.transferring(clock_.now(), link.arriving.bytes());
         return true;
+    }
+
+    /// A synchronous send completes when the peer has begun to receive it: a peer that takes nothing is found busy,
+    /// instead of filling its MPI's memory with messages nobody awaits.
+    void send_header(std::size_t i, const Message& message) {
+        Link& link = all_->links[i];
+        link.header_out = encode_header(message, options_.checksum);
+        mpi_check(MPI_Issend(link.header_out.data(), kHeaderBytes, MPI_BYTE, rank_of(i), kHeaderTag, MPI_COMM_WORLD,
+                             &request(i, kHeaderOut)),
+                  "MPI_Issend");
+    }
+
+    /// Tells every peer to which nothing is on its way that we live, when it is time to.
+    void beat() {
+        if (options_.heartbeat == Duration{0} || closed_) return;
+        const Time now = clock_.now();
+        if (now < beat_at_) return;
+        beat_at_ = later(now, options_.heartbeat);
+        Message beat;
+        beat.type = MessageType::beat;
+        for (std::size_t i = 0; i < all_->links.size(); ++i) {
+            if (all_->links[i].out == Link::Out::open && !sending(i)) send_header(i, beat);
+        }
     }
 
     /// The outstanding send has left.
@@ -346,6 +378,7 @@ class PollingMpiTransport final : public MpiTransport {
     std::size_t ready_count_ = 0;
     std::size_t waiting_for_memory_ = 0;
     bool writable_ = false; ///< a link that was busy has room again
+    Time beat_at_{};
     bool closed_ = false;
     bool clean_ = false;
     std::vector<std::string> faults_;

@@ -42,6 +42,7 @@ const std::vector<Fenced>& fenced() {
     static const std::vector<Fenced> rules = {
         {std::regex(R"(#\s*include\s*<(torch|ATen|c10)/)"), "libtorch", {"lategrad/torch/"}},
         {std::regex(R"(#\s*include\s*<mpi\.h>)"), "<mpi.h>", {"lategrad/transport/mpi"}},
+        {std::regex(R"(#\s*include\s*<zmq\.h(pp)?>)"), "ZeroMQ", {"lategrad/transport/zmq_"}},
         {std::regex(R"(\b(steady_clock|system_clock|high_resolution_clock)\b)"),
          "a clock",
          {"lategrad/transport/", "lategrad/runtime/", "lategrad/telemetry/", "cli/"}},

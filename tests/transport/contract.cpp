@@ -56,10 +56,9 @@ Message Party::next_from(Peer peer) {
             if (clock.now() > limit) throw std::runtime_error("no message came");
         } else if (auto* gone = std::get_if<PeerGone>(&*incoming)) {
             if (gone->peer == peer) throw std::runtime_error("the peer awaited is gone");
-        } else if (auto& received = std::get<Received>(*incoming); received.peer == peer) {
-            return std::move(received.message);
-        } else {
-            stash_.push_back(std::move(received));
+        } else if (auto* received = std::get_if<Received>(&*incoming)) {
+            if (received->peer == peer) return std::move(received->message);
+            stash_.push_back(std::move(*received));
         }
     }
 }

@@ -4,8 +4,10 @@
 #include <mpi.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 #include "contract.h"
@@ -71,6 +73,36 @@ TEST(MpiTransport, HoldsNoMorePayloadsThanAllowed) {
         party.meet();
     };
     run_case({"HoldsNoMorePayloadsThanAllowed", server, worker}, {.payload_bytes_max = kBytes, .payloads_max = 1});
+}
+
+/// Ends that have nothing to say show that they live, and messages still come through.
+TEST(MpiTransport, BeatsWhereItIsIdle) {
+    const auto server = [](Party& party) {
+        const Time start = party.clock.now();
+        std::vector<std::size_t> beats(party.workers + 1);
+        while (std::any_of(beats.begin() + 1, beats.end(), [](std::size_t count) { return count < 3; })) {
+            const auto incoming = party.transport.receive(party.soon());
+            ASSERT_TRUE(incoming && std::holds_alternative<PeerAlive>(*incoming));
+            ++beats[std::get<PeerAlive>(*incoming).peer.value()];
+        }
+        EXPECT_GE(party.clock.now(), start + 2 * 1ms); // not more often than twice per heartbeat
+        for (const Peer peer : party.worker_peers()) party.send(peer, party.message(peer.value()));
+        for (const Peer peer : party.worker_peers()) EXPECT_EQ(party.next_from(peer).step.value(), peer.value());
+    };
+    const auto worker = [](Party& party) {
+        // The server's message may come before the third beat: it counts others' than these.
+        std::optional<Message> message;
+        for (std::size_t beats = 0; beats < 3 || !message;) {
+            auto incoming = party.transport.receive(party.soon());
+            ASSERT_TRUE(incoming) << "own beats end no waiting";
+            if (std::holds_alternative<PeerAlive>(*incoming)) ++beats;
+            else message = std::get<Received>(std::move(*incoming)).message;
+        }
+        party.send(kServerPeer, *message);
+    };
+    MpiOptions options = kOptions;
+    options.heartbeat = 2ms;
+    run_case({"BeatsWhereItIsIdle", server, worker}, options);
 }
 
 /// What a broken or hostile peer 1 may send, with bare MPI.

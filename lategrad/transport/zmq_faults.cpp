@@ -1,0 +1,20 @@
+#include "lategrad/core/error.h"
+#include "lategrad/transport/zmq.h"
+
+namespace lategrad {
+
+std::string_view to_string(ZmqFault fault) {
+    switch (fault) {
+    case ZmqFault::header: return "damaged header";
+    case ZmqFault::checksum: return "payload checksum differs";
+    case ZmqFault::length: return "wrong payload length";
+    case ZmqFault::memory: return "no memory for a payload";
+    case ZmqFault::framing: return "peer given up";
+    case ZmqFault::stray: return "stray frame";
+    case ZmqFault::room: return "no room for a connection";
+    case ZmqFault::handshake: return "handshake failed";
+    }
+    CHECK(false && "unknown fault");
+}
+
+} // namespace lategrad
