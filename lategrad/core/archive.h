@@ -89,8 +89,8 @@ class Archive {
 
     /// Numbers whose count both sides know: no memory is taken for them. The writer copies them.
     template <archive_detail::Plain T>
-    void fixed(std::span<T> values) {
-        expect(values.size(), "how many numbers there are");
+    void fixed(std::span<T> values, std::string_view what) {
+        expect(values.size(), what);
         raw(values.data(), values.size_bytes());
     }
 

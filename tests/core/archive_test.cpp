@@ -9,54 +9,19 @@
 
 #include "lategrad/core/fate.h"
 #include "lategrad/core/gradient.h"
-#include "lategrad/core/random.h"
 #include "lategrad/core/time.h"
 #include "tests/codec/allocations.h"
+#include "tests/testing/stored.h"
 
 namespace lategrad {
 namespace {
 
 using testing::HasSubstr;
 
-/// An archive in memory.
-struct Stored {
-    std::vector<std::byte> state;
-    std::vector<std::byte> blobs;
-
-    explicit Stored(ArchiveWriter& writer) {
-        auto captured = writer.finish();
-        state = std::move(captured.state);
-        for (const auto blob : captured.blobs()) blobs.insert(blobs.end(), blob.begin(), blob.end());
-    }
-    template <class T>
-    static Stored of(T& value) {
-        ArchiveWriter writer;
-        writer(value);
-        return Stored(writer);
-    }
-};
-
-template <class T>
-void read(const Stored& stored, T& value, BufferPool& pool) {
-    ArchiveReader reader(stored.state, stored.blobs, pool);
-    reader(value);
-    reader.finish();
-}
-
 template <class T>
 void read(const Stored& stored, T& value) {
     BufferPool pool(std::size_t{1} << 20);
-    read(stored, value, pool);
-}
-
-template <class Action>
-std::string complaint(Action action) {
-    try {
-        action();
-    } catch (const InputError& error) {
-        return error.what();
-    }
-    return {};
+    read_stored(stored, pool, value);
 }
 
 struct Inner {
@@ -190,12 +155,12 @@ TEST(Archive, FindsTheSectionThatIsNotThere) {
     writer(number);
     const Stored stored(writer);
     BufferPool pool(0);
-    EXPECT_EQ(complaint([&] {
+    EXPECT_EQ(refusal([&] {
                   ArchiveReader reader(stored.state, stored.blobs, pool);
                   reader.section("workers");
               }),
               "at byte 4: 'workers' should begin here");
-    EXPECT_THAT(complaint([&] {
+    EXPECT_THAT(refusal([&] {
                     ArchiveReader reader(stored.state, stored.blobs, pool);
                     reader.section("server");
                     reader.finish();
@@ -211,7 +176,7 @@ TEST(Archive, RefusesWhatWasMadeForAnother) {
         void persist(Archive& archive) {
             archive.expect(kind, "the optimizer");
             archive.expect(parameters, "its parameters");
-            archive.fixed(std::span(state));
+            archive.fixed(std::span(state), "its state");
         }
     };
     Made of{3, "adam", {1, 2, 3}};
@@ -220,11 +185,11 @@ TEST(Archive, RefusesWhatWasMadeForAnother) {
     read(stored, same);
     EXPECT_EQ(same.state, of.state);
     Made other{4, "adam", {0, 0, 0, 0}};
-    EXPECT_THAT(complaint([&] { read(stored, other); }), HasSubstr("its parameters: 3, but 4 here"));
+    EXPECT_THAT(refusal([&] { read(stored, other); }), HasSubstr("its parameters: 3, but 4 here"));
     Made kind{3, "sgd", {0, 0, 0}};
-    EXPECT_THAT(complaint([&] { read(stored, kind); }), HasSubstr("the optimizer: 'adam', but 'sgd' here"));
+    EXPECT_THAT(refusal([&] { read(stored, kind); }), HasSubstr("the optimizer: 'adam', but 'sgd' here"));
     Made shorter{3, "adam", {0, 0}};
-    EXPECT_THAT(complaint([&] { read(stored, shorter); }), HasSubstr("3, but 2 here"));
+    EXPECT_THAT(refusal([&] { read(stored, shorter); }), HasSubstr("its state: 3, but 2 here"));
 }
 
 TEST(Archive, ChecksSizesBeforeItTakesMemory) {
@@ -237,11 +202,11 @@ TEST(Archive, ChecksSizesBeforeItTakesMemory) {
         std::map<int, int> map;
         std::vector<bool> bits;
         const long before = allocated_bytes();
-        EXPECT_THAT(complaint([&] { read(stored, numbers); }), HasSubstr("elements are announced"));
-        EXPECT_THAT(complaint([&] { read(stored, texts); }), HasSubstr("elements are announced"));
-        EXPECT_THAT(complaint([&] { read(stored, text); }), HasSubstr("elements are announced"));
-        EXPECT_THAT(complaint([&] { read(stored, map); }), HasSubstr("elements are announced"));
-        EXPECT_THAT(complaint([&] { read(stored, bits); }), HasSubstr("elements are announced"));
+        EXPECT_THAT(refusal([&] { read(stored, numbers); }), HasSubstr("elements are announced"));
+        EXPECT_THAT(refusal([&] { read(stored, texts); }), HasSubstr("elements are announced"));
+        EXPECT_THAT(refusal([&] { read(stored, text); }), HasSubstr("elements are announced"));
+        EXPECT_THAT(refusal([&] { read(stored, map); }), HasSubstr("elements are announced"));
+        EXPECT_THAT(refusal([&] { read(stored, bits); }), HasSubstr("elements are announced"));
         EXPECT_LT(allocated_bytes() - before, 10'000);
     }
 }
@@ -251,26 +216,26 @@ TEST(Archive, RefusesElementsOfNoBytes) {
         void persist(Archive&) {}
     };
     std::vector<Nothing> many(3);
-    EXPECT_THAT(complaint([&] { read(Stored::of(many), many); }), HasSubstr("elements of no bytes"));
+    EXPECT_THAT(refusal([&] { read(Stored::of(many), many); }), HasSubstr("elements of no bytes"));
 }
 
 TEST(Archive, RefusesValuesThatNoneHas) {
     std::uint8_t two = 2;
     bool flag = false;
     std::optional<std::uint8_t> maybe;
-    EXPECT_THAT(complaint([&] { read(Stored::of(two), flag); }), HasSubstr("at byte 1: a truth value"));
-    EXPECT_THAT(complaint([&] { read(Stored::of(two), maybe); }), HasSubstr("truth value"));
+    EXPECT_THAT(refusal([&] { read(Stored::of(two), flag); }), HasSubstr("at byte 1: a truth value"));
+    EXPECT_THAT(refusal([&] { read(Stored::of(two), maybe); }), HasSubstr("truth value"));
     std::variant<int, float> variant;
-    EXPECT_THAT(complaint([&] { read(Stored::of(two), variant); }), HasSubstr("a variant of no kind"));
+    EXPECT_THAT(refusal([&] { read(Stored::of(two), variant); }), HasSubstr("a variant of no kind"));
     struct WithFate {
         Fate fate{};
         void persist(Archive& archive) { archive.enumerator(fate, Fate::lost); }
     } with;
     std::uint8_t beyond = 4;
-    EXPECT_THAT(complaint([&] { read(Stored::of(beyond), with); }), HasSubstr("enumerator out of range"));
+    EXPECT_THAT(refusal([&] { read(Stored::of(beyond), with); }), HasSubstr("enumerator out of range"));
     std::vector<std::pair<int, int>> twice{{1, 2}, {1, 3}};
     std::map<int, int> map;
-    EXPECT_THAT(complaint([&] { read(Stored::of(twice), map); }), HasSubstr("do not ascend"));
+    EXPECT_THAT(refusal([&] { read(Stored::of(twice), map); }), HasSubstr("do not ascend"));
 }
 
 TEST(ArchiveDeathTest, WritesOnlyWhatHolds) {
@@ -297,7 +262,7 @@ TEST(Archive, StoresASharedBufferOnce) {
     EXPECT_EQ(stored.blobs.size(), 150u);
     std::vector<Buffer> back;
     BufferPool other(1000);
-    read(stored, back, other);
+    read_stored(stored, other, back);
     ASSERT_EQ(back.size(), 4u);
     EXPECT_TRUE(all_are(back[0], 1));
     EXPECT_FALSE(back[1]);
@@ -343,7 +308,7 @@ TEST(Archive, KeepsTheSizeAloneOfNominalBuffers) {
     EXPECT_EQ(std::as_const(back[0]).data(), nullptr);
     EXPECT_EQ(back[2].identity(), back[0].identity());
     EXPECT_EQ(again.bytes_leased(), 300u);
-    EXPECT_THAT(complaint([&] {
+    EXPECT_THAT(refusal([&] {
                     ArchiveReader reader(stored.state, stored.blobs, unnamed);
                     reader.pools({&real});
                     reader(back);
@@ -357,7 +322,7 @@ TEST(Archive, RefusesMoreThanAPoolLends) {
     const Stored stored = Stored::of(buffers);
     BufferPool small(599);
     std::vector<Buffer> back;
-    EXPECT_THAT(complaint([&] { read(stored, back, small); }), HasSubstr("more buffers than their pool lends"));
+    EXPECT_THAT(refusal([&] { read_stored(stored, small, back); }), HasSubstr("more buffers than their pool lends"));
 }
 
 TEST(Archive, SaysWhereAPoolIsNotWhatItWas) {
