@@ -32,6 +32,16 @@ constexpr std::size_t kFloats = 20'000;
     std::_Exit(1);
 }
 
+/// Until there is one of a later version, so that the test gets on however slow the disk is.
+void wait_for_one_after(const std::filesystem::path& path, std::uint64_t version) {
+    constexpr int kPollsMax = 60'000;
+    for (int i = 0; i < kPollsMax; ++i) {
+        const auto found = find_checkpoints(path);
+        if (!found.empty() && found.front().version > Version{version}) return;
+        ::usleep(1000);
+    }
+}
+
 TEST(CheckpointFolder, HoldsAWholeOneWhereverItsWriterIsKilled) {
     const TempDir dir;
     const auto path = dir / "checkpoints";
@@ -42,12 +52,12 @@ TEST(CheckpointFolder, HoldsAWholeOneWhereverItsWriterIsKilled) {
     }
     RandomStream random(1, Purpose::test);
     std::uint64_t version = 1;
-    std::uint64_t reached = 0;
     for (int kill = 0; kill < 40; ++kill) {
         const pid_t child = ::fork();
         ASSERT_GE(child, 0);
         if (child == 0) write_until_killed(path, version); // again, and on from there
-        ::usleep(static_cast<useconds_t>(random.below(150'000)));
+        if (kill % 4 == 0) wait_for_one_after(path, version);
+        ::usleep(static_cast<useconds_t>(random.below(100'000)));
         ASSERT_EQ(::kill(child, SIGKILL), 0);
         int status = 0;
         ASSERT_EQ(::waitpid(child, &status, 0), child);
@@ -61,10 +71,9 @@ TEST(CheckpointFolder, HoldsAWholeOneWhereverItsWriterIsKilled) {
         SmallRun resumed(kFloats);
         resumed.resume(checkpoint);
         ASSERT_TRUE(resumed.is_at(newest)) << kill;
-        reached = std::max(reached, newest);
         version = newest;
     }
-    EXPECT_GT(reached, 1u) << "none was ever finished";
+    EXPECT_GT(version, 10u) << "a child in four finishes one at least";
     // All that the killed ones left goes with the next writer.
     SmallRun run(kFloats);
     run.advance_to(version);
