@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 
 namespace lategrad {
@@ -49,6 +50,20 @@ void ChangeHistory::copy(Version from, Version to, std::span<std::uint32_t> out)
     const std::size_t before_wrap = std::min(out.size(), words_max_ - place);
     std::copy_n(&words_[place], before_wrap, out.begin());
     std::copy_n(&words_[0], out.size() - before_wrap, out.begin() + static_cast<std::ptrdiff_t>(before_wrap));
+}
+
+void ChangeHistory::persist(Archive& archive) {
+    archive.section("changes");
+    archive.expect(words_max_, "words of changes");
+    archive(oldest_, ends_);
+    archive.require(!ends_.empty() && ends_.size() <= kVersionsMax && std::ranges::is_sorted(ends_) &&
+                        ends_.back() - ends_.front() <= words_max_,
+                    "more changes than are kept");
+    const std::size_t kept = ends_.back() - ends_.front();
+    const std::size_t place = ends_.front() % words_max_;
+    const std::size_t before_wrap = std::min(kept, words_max_ - place);
+    archive.fixed(std::span(words_.get() + place, before_wrap), "words of changes");
+    archive.fixed(std::span(words_.get(), kept - before_wrap), "words of changes");
 }
 
 } // namespace lategrad

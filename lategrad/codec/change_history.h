@@ -10,6 +10,8 @@
 
 namespace lategrad {
 
+class Archive;
+
 /// What has changed from version to version, as words; forgets the oldest where there is no room.
 class ChangeHistory {
   public:
@@ -24,10 +26,15 @@ class ChangeHistory {
     bool reaches(Version version) const {
         return version >= oldest_ && version.value() < oldest_.value() + ends_.size();
     }
+    Version oldest() const { return oldest_; }
+    Version newest() const { return Version{oldest_.value() + ends_.size() - 1}; }
     /// Of the changes after `from`, up to `to`. REQUIRES: it reaches both; from <= to.
     std::size_t words(Version from, Version to) const;
     /// REQUIRES: out.size() == words(from, to).
     void copy(Version from, Version to, std::span<std::uint32_t> out) const;
+
+    /// For one of as many words. The words that are kept are copied.
+    void persist(Archive& archive);
 
   private:
     void append(std::uint64_t at, std::span<const std::uint32_t> words);

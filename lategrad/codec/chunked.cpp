@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "lategrad/codec/finite.h"
+#include "lategrad/core/archive.h"
 #include "lategrad/core/bytes.h"
 #include "lategrad/core/error.h"
 
@@ -197,7 +198,6 @@ std::span<std::byte> PayloadWriter::begin() {
     if (codec_.has_table()) {
         bytes_ = varying_;
     } else {
-        payload_.reset(); // of a gradient that was given up
         payload_ = payloads_.lease(codec_.payload_bytes_max());
         bytes_ = {payload_.data(), payload_.bytes()};
     }
@@ -261,11 +261,19 @@ Buffer ChunkedEncoder::encode(const Buffer& grad, const EncodeStep& step) {
     // All of it before the residual is touched: a sum with what is not finite, or with its neighbours, cannot be
     // undone. Without a residual the rule finds it, or the other side.
     if (!all_finite(residual_.empty() ? tail : floats)) return {};
-    return encode_checked(elements, tail, step);
+    Buffer payload = encode_checked(elements, tail, step);
+    if (!payload) writer_.give_up();
+    return payload;
 }
 
 void ChunkedEncoder::refund(std::span<const std::byte> payload) {
     if (!residual_.empty()) codec_.add_chunks(payload, codec_.chunks(), 1, residual_);
+}
+
+void ChunkedEncoder::persist(Archive& archive) {
+    archive.section("encoder");
+    archive.expect(codec_.name(), "the codec");
+    archive.fixed(std::span(residual_), "floats of the residual");
 }
 
 } // namespace lategrad

@@ -100,6 +100,8 @@ class PayloadWriter {
     void add(std::size_t bytes);
     /// What was added holds, times the coefficient, joins `sum`: for who gives a payload up.
     void add_written(float coefficient, std::span<float> sum) const;
+    /// Lets go of what was begun.
+    void give_up() { payload_.reset(); }
     /// REQUIRES: every chunk was added.
     Buffer finish(std::span<const float> tail);
 
@@ -120,6 +122,7 @@ class ChunkedEncoder : public Encoder {
     Buffer encode(const Buffer& grad, const EncodeStep& step) final;
     void refund(std::span<const std::byte> payload) final;
     std::span<const float> residual() const final { return residual_; }
+    void persist(Archive& archive) override;
 
   protected:
     ChunkedEncoder(const ChunkedCodec& codec, BufferPool& payloads);

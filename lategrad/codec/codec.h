@@ -26,6 +26,8 @@
 
 namespace lategrad {
 
+class Archive;
+
 /// One gradient of a weighted sum. Does not own its payload.
 struct EncodedTerm {
     std::span<const std::byte> payload;
@@ -77,6 +79,10 @@ class Encoder {
     /// What has been left out so far and joins the next gradient, in the units of a gradient; empty without error
     /// feedback.
     virtual std::span<const float> residual() const { return {}; }
+
+    /// What it carries from gradient to gradient, for an encoder of the same codec, worker and model. Nothing for one
+    /// that carries nothing. Floats are copied.
+    virtual void persist(Archive& /*archive*/) {}
 };
 
 /// The other side. Stateless: one instance serves all workers and all threads.

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "lategrad/codec/finite.h"
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/random.h"
 
@@ -59,6 +60,21 @@ class LowRankEncoder final : public ChunkedEncoder {
         : ChunkedEncoder(codec, payloads),
           rule_(rule),
           starts_(rule.pieces().size()) {}
+
+    void persist(Archive& archive) override {
+        ChunkedEncoder::persist(archive);
+        archive.expect(starts_.size(), "tensors");
+        for (std::size_t i = 0; i < starts_.size(); ++i) {
+            bool has_start = starts_[i].size() > 0;
+            archive(has_start);
+            if (archive.reading()) {
+                const Piece& piece = rule_.pieces()[i];
+                archive.require(!has_start || piece.rank > 0, "a matrix where a vector is");
+                starts_[i] = has_start ? Matrix(index(piece.columns), index(piece.rank)) : Matrix();
+            }
+            archive.fixed(std::span(starts_[i].data(), static_cast<std::size_t>(starts_[i].size())), "floats of Q");
+        }
+    }
 
   private:
     Buffer encode_checked(std::span<const float> elements, std::span<const float> tail,

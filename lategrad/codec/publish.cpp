@@ -14,6 +14,7 @@
 #include "lategrad/codec/lossless.h"
 #include "lategrad/codec/sparse.h"
 #include "lategrad/codec/topk.h"
+#include "lategrad/core/archive.h"
 #include "lategrad/core/bytes.h"
 #include "lategrad/core/error.h"
 
@@ -401,6 +402,43 @@ Buffer Publisher::finish(Buffer& payload) {
     return std::move(payload);
 }
 
+void Publisher::persist(Archive& archive) {
+    archive.section("publisher");
+    archive.expect(codec_.name(), "--publish-codec");
+    archive(newest_, published_, encoded_, whole_, prepared_, whole_until_, changes_);
+    if (encoder_) encoder_->persist(archive);
+    if (!archive.reading()) return;
+    check_read(archive);
+    if (newest_) forget_touched(); // it only spares looking at changes_ again
+}
+
+/// What is sent its receiver validates; what is read here must be within bounds.
+void Publisher::check_read(Archive& archive) const {
+    using Kind = PublishCodec::Kind;
+    const auto is_whole = [&](const Buffer& buffer, std::size_t bytes) { return !buffer || buffer.bytes() == bytes; };
+    archive.require(is_whole(published_, codec_.params_bytes()) && is_whole(whole_, codec_.whole_bytes()),
+                    "published parameters of another length");
+    if (codec_.kind_ == Kind::stateless) {
+        // A simulation's have no bytes.
+        const bool sound = !encoded_ || std::as_const(encoded_).data() == nullptr ||
+                           codec_.codec_->validate(bytes_of(encoded_)) == Reason::none;
+        archive.require(sound, "published parameters that cannot be decoded");
+    } else {
+        archive.require(!encoded_, "published parameters of another codec");
+    }
+    if (!newest_) return;
+    archive.require(published_ || encoded_, "a published version without parameters");
+    archive.require(!whole_until_ || *whole_until_ <= *newest_, "a payload for the future");
+    for (const Prepared& prepared : prepared_) archive.require(prepared.base <= *newest_, "a payload for the future");
+    if (codec_.kind_ != Kind::delta) return;
+    archive.require(changes_.newest() == *newest_, "changes up to another version");
+    if (!codec_.values_) return;
+    std::vector<std::uint32_t> places(changes_.words(changes_.oldest(), *newest_));
+    changes_.copy(changes_.oldest(), *newest_, places);
+    const bool inside = std::ranges::all_of(places, [&](std::uint32_t place) { return place < codec_.elements_; });
+    archive.require(inside, "a change of a parameter that is not there");
+}
+
 Buffer Subscriber::decode(const Buffer& payload, Version version) {
     using Form = PublishCodec::Form;
     if (codec_.kind_ == PublishCodec::Kind::none) return payload;
@@ -450,6 +488,14 @@ void Subscriber::apply(std::span<const std::byte> payload, std::uint64_t skip) {
         SparseRule::for_each_entry(codec.opened_chunk(rest, index),
                                    [&](std::size_t place, float value) { elements[first + place] = value; });
     });
+}
+
+void Subscriber::persist(Archive& archive) {
+    archive.section("subscriber");
+    archive.expect(codec_.name(), "--publish-codec");
+    archive(held_, version_);
+    archive.require(!held_ || (codec_.kind_ == PublishCodec::Kind::delta && held_.bytes() == codec_.params_bytes()),
+                    "held parameters of another length");
 }
 
 } // namespace lategrad

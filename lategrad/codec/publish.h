@@ -112,10 +112,18 @@ class Publisher {
     /// What every worker holds that has decoded the newest version, bit for bit; for `none` it is `params` itself.
     const Buffer& published();
 
+    /// Between two publishes, for a publisher of the same codec and model.
+    void persist(Archive& archive);
+
   private:
     struct Prepared {
         Version base;
         Buffer payload; ///< empty: the whole
+
+        template <class A>
+        void archive(A& archive) {
+            archive(base, payload);
+        }
     };
 
     bool publish_encoded(Version version, const Buffer& params);
@@ -127,6 +135,7 @@ class Publisher {
     void forget_touched();
     Buffer values_since(Version base);
     const Buffer& whole();
+    void check_read(Archive& archive) const;
     Buffer begin(PublishCodec::Form form, std::size_t bytes, std::uint64_t differences, Version base);
     static Buffer finish(Buffer& payload);
 
@@ -162,6 +171,9 @@ class Subscriber {
     /// The parameters of `version`, which the next difference may add to. An empty handle where the payload is what has
     /// changed since versions that this worker does not hold. REQUIRES: codec.validate(payload) == none.
     Buffer decode(const Buffer& payload, Version version);
+
+    /// Of the same codec and model.
+    void persist(Archive& archive);
 
   private:
     void apply(std::span<const std::byte> payload, std::uint64_t skip);

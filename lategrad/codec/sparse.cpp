@@ -6,6 +6,7 @@
 
 #include "lategrad/codec/finite.h"
 #include "lategrad/codec/select.h"
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 
 namespace lategrad {
@@ -19,6 +20,11 @@ class SparseEncoder final : public ChunkedEncoder {
           rule_(rule),
           momentum_(rule.takes_momentum() ? static_cast<float>(codec.setup().momentum) : 0),
           velocity_(momentum_ > 0 ? codec.setup().elements : 0) {}
+
+    void persist(Archive& archive) override {
+        ChunkedEncoder::persist(archive);
+        archive.fixed(std::span(velocity_), "floats of the velocity");
+    }
 
   private:
     Buffer encode_checked(std::span<const float> elements, std::span<const float> tail,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <mutex>
+#include <ranges>
 #include <utility>
 
 #include "lategrad/core/large_vector.h"
@@ -40,6 +41,28 @@ struct BufferPool::State {
         Buffer::Block* const block = *best;
         *best = block->next_idle;
         return block;
+    }
+    Buffer::Block* take_idle_of(std::size_t capacity) {
+        for (Buffer::Block** at = &idle; *at; at = &(*at)->next_idle) {
+            if ((*at)->capacity == capacity) return std::exchange(*at, (*at)->next_idle);
+        }
+        return nullptr;
+    }
+    std::size_t room_beside(std::size_t bytes) const { return bytes < bytes_max ? bytes_max - bytes : 0; }
+    // Neither leased nor idle yet.
+    Buffer::Block* allocate(std::size_t bytes) {
+        auto fresh = std::make_unique<Buffer::Block>();
+        if (memory == Memory::real) fresh->data = allocate_aligned(bytes);
+        fresh->capacity = bytes;
+        fresh->pool = this;
+        bytes_allocated += bytes;
+        return fresh.release();
+    }
+    Buffer lend(Buffer::Block* block, std::size_t bytes) {
+        block->holders.store(1, std::memory_order_relaxed);
+        ++leased;
+        bytes_leased += block->capacity;
+        return Buffer(block, bytes);
     }
     void free_idle() {
         Buffer::Block* const block = idle;
@@ -92,6 +115,10 @@ const std::byte* Buffer::data() const {
     return block_ ? block_->data : nullptr;
 }
 
+std::size_t Buffer::capacity() const {
+    return block_ ? block_->capacity : 0;
+}
+
 bool Buffer::unique() const {
     return block_ && block_->holders.load(std::memory_order_acquire) == 1;
 }
@@ -113,22 +140,13 @@ BufferPool::~BufferPool() {
 Buffer BufferPool::try_lease(std::size_t bytes) {
     const std::lock_guard lock(state_->mutex);
     Buffer::Block* block = state_->take_idle(bytes);
-    if (block) {
-        block->holders.store(1, std::memory_order_relaxed);
-    } else {
+    if (!block) {
         // Idle blocks of other sizes make room before the bound refuses.
-        while (state_->idle && bytes > state_->bytes_max - state_->bytes_allocated) state_->free_idle();
-        if (bytes > state_->bytes_max - state_->bytes_allocated) return {};
-        auto fresh = std::make_unique<Buffer::Block>();
-        if (state_->memory == Memory::real) fresh->data = allocate_aligned(bytes);
-        fresh->capacity = bytes;
-        fresh->pool = state_;
-        block = fresh.release();
-        state_->bytes_allocated += bytes;
+        while (state_->idle && bytes > state_->room_beside(state_->bytes_allocated)) state_->free_idle();
+        if (bytes > state_->room_beside(state_->bytes_allocated)) return {};
+        block = state_->allocate(bytes);
     }
-    ++state_->leased;
-    state_->bytes_leased += block->capacity;
-    return Buffer(block, bytes);
+    return state_->lend(block, bytes);
 }
 
 Buffer BufferPool::lease(std::size_t bytes) {
@@ -139,12 +157,58 @@ Buffer BufferPool::lease(std::size_t bytes) {
 
 bool BufferPool::has_room(std::size_t bytes) const {
     const std::lock_guard lock(state_->mutex);
-    return bytes <= state_->bytes_max - state_->bytes_leased;
+    return bytes <= state_->room_beside(state_->bytes_leased);
 }
 
 std::size_t BufferPool::bytes_allocated() const {
     const std::lock_guard lock(state_->mutex);
     return state_->bytes_allocated;
+}
+
+std::size_t BufferPool::bytes_leased() const {
+    const std::lock_guard lock(state_->mutex);
+    return state_->bytes_leased;
+}
+
+std::size_t BufferPool::bytes_max() const {
+    return state_->bytes_max;
+}
+
+BufferPool::Memory BufferPool::memory() const {
+    return state_->memory;
+}
+
+const void* BufferPool::identity_of_pool(const Buffer& buffer) {
+    return buffer ? buffer.block_->pool : nullptr;
+}
+
+std::vector<std::size_t> BufferPool::idle() const {
+    const std::lock_guard lock(state_->mutex);
+    std::vector<std::size_t> capacities;
+    for (const Buffer::Block* block = state_->idle; block; block = block->next_idle) {
+        capacities.push_back(block->capacity);
+    }
+    return capacities;
+}
+
+Buffer BufferPool::lease_again(std::size_t bytes, std::size_t capacity) {
+    CHECK(bytes <= capacity);
+    const std::lock_guard lock(state_->mutex);
+    Buffer::Block* block = state_->take_idle_of(capacity);
+    if (!block) block = state_->allocate(capacity);
+    return state_->lend(block, bytes);
+}
+
+bool BufferPool::set_idle(std::span<const std::size_t> capacities) {
+    const std::lock_guard lock(state_->mutex);
+    while (state_->idle) state_->free_idle();
+    bool all = true;
+    for (const std::size_t capacity : std::views::reverse(capacities)) {
+        const bool fits = capacity <= state_->room_beside(state_->bytes_allocated);
+        if (fits) state_->push_idle(state_->allocate(capacity));
+        all = all && fits;
+    }
+    return all;
 }
 
 } // namespace lategrad

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "lategrad/core/error.h"
 
@@ -31,6 +32,10 @@ class Buffer {
     std::span<const float> floats() const { return {reinterpret_cast<const float*>(data()), bytes_ / sizeof(float)}; }
     /// True when nobody else holds this memory, so that it may be written.
     bool unique() const;
+    /// What the lease takes of its pool's bound: bytes(), or more where a longer block was idle.
+    std::size_t capacity() const;
+    /// The same for all handles to this memory, and for no others while one of them lives; null for an empty handle.
+    const void* identity() const { return block_; }
 
   private:
     friend class BufferPool;
@@ -67,6 +72,23 @@ class BufferPool {
     bool has_room(std::size_t bytes) const;
     /// Bytes that exist now, leased and idle together.
     std::size_t bytes_allocated() const;
+    /// Of these, the capacity of what is out.
+    std::size_t bytes_leased() const;
+    std::size_t bytes_max() const;
+    Memory memory() const;
+
+    // For checkpoints (core/archive.h): what a later lease gets depends on which blocks are out and which are idle.
+
+    /// The pool that a buffer came from, as identity() has it; it may be gone.
+    static const void* identity_of_pool(const Buffer& buffer);
+    const void* identity() const { return state_; }
+    /// The capacities of the idle blocks, in the order in which the pool looks at them.
+    std::vector<std::size_t> idle() const;
+    /// A lease of a block of exactly this capacity. Does not look at the bound, because what it replaces may still be
+    /// out; nor does the pool lend anything else while that exceeds it. REQUIRES: bytes <= capacity.
+    Buffer lease_again(std::size_t bytes, std::size_t capacity);
+    /// Makes these the idle blocks, as far as the bound allows; true where it allows all.
+    bool set_idle(std::span<const std::size_t> capacities);
 
     struct State;
 

@@ -12,6 +12,10 @@ struct DataPosition {
     std::uint32_t part = 0;
     std::uint64_t position = 0; ///< in examples
 
+    template <class A>
+    void archive(A& archive) {
+        archive(part, position);
+    }
     friend bool operator==(const DataPosition&, const DataPosition&) = default;
 };
 
@@ -28,6 +32,10 @@ struct AppliedGradient {
     std::uint32_t examples = 0; ///< b, its worker's batch size
     double weight = 1;          ///< s, its late weight; its share of the update is s·b/D
 
+    template <class A>
+    void archive(A& archive) {
+        archive(worker, step, base, examples, weight);
+    }
     friend bool operator==(const AppliedGradient&, const AppliedGradient&) = default;
 };
 

@@ -62,6 +62,13 @@ class RandomStream {
     /// Pareto: scale · U^(−1/shape), never below scale.
     double pareto(double shape, double scale) { return scale * std::pow(1.0 - uniform(), -1.0 / shape); }
 
+    /// Where the stream is (core/archive.h).
+    template <class A>
+    void archive(A& archive) {
+        archive(state_);
+        archive.require(state_ != decltype(state_){}, "a random stream that stands still");
+    }
+
     /// Fisher–Yates.
     template <class T>
     void shuffle(std::span<T> values) {

@@ -67,13 +67,6 @@ Bytes gunzip(const Descriptor& file, Bytes& chunk, std::size_t input, std::size_
     return bytes;
 }
 
-/// Why a file was not written, and what to do.
-EnvironmentError write_error(const Path& path, int error) {
-    const char* advice = error == ENOSPC || error == EDQUOT ? "free space there or choose another folder"
-                                                            : "check that the folder exists and may be written to";
-    return EnvironmentError(fmt::format("cannot write {}: {}; {}", path.string(), error_text(error), advice));
-}
-
 void write_all(const Descriptor& file, std::span<const std::byte> bytes, const Path& path) {
     while (!bytes.empty()) {
         const ssize_t wrote = ::write(file.number(), bytes.data(), bytes.size());
@@ -83,10 +76,23 @@ void write_all(const Descriptor& file, std::span<const std::byte> bytes, const P
     }
 }
 
-/// Makes a rename in `folder` last. Some file systems cannot sync folders and say EINVAL.
-void sync_folder(const Path& folder) {
-    const Descriptor file(::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (file.number() < 0 || (::fsync(file.number()) != 0 && errno != EINVAL)) throw write_error(folder, errno);
+/// Many small pieces become few writes.
+void write_pieces(const Descriptor& file, std::span<const std::span<const std::byte>> pieces, const Path& path) {
+    Bytes gathered;
+    for (const auto piece : pieces) {
+        if (gathered.size() + piece.size() > kChunkBytes) {
+            write_all(file, gathered, path);
+            gathered.clear();
+        }
+        if (piece.size() > kChunkBytes / 4) {
+            write_all(file, gathered, path);
+            gathered.clear();
+            write_all(file, piece, path);
+        } else {
+            gathered.insert(gathered.end(), piece.begin(), piece.end());
+        }
+    }
+    write_all(file, gathered, path);
 }
 
 } // namespace
@@ -102,18 +108,38 @@ Bytes read_file(const Path& path, std::size_t bytes_max) {
     return bytes;
 }
 
+EnvironmentError write_error(const Path& path, int error) {
+    const char* advice = error == ENOSPC || error == EDQUOT ? "free space there or choose another folder"
+                                                            : "check that the folder exists and may be written to";
+    return EnvironmentError(fmt::format("cannot write {}: {}; {}", path.string(), error_text(error), advice));
+}
+
+/// Some file systems cannot sync folders and say EINVAL.
+void sync_folder(const Path& folder) {
+    const Descriptor file(::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (file.number() < 0 || (::fsync(file.number()) != 0 && errno != EINVAL)) throw write_error(folder, errno);
+}
+
+void write_file_synced(const Path& path, std::span<const std::span<const std::byte>> pieces, const Path& known_as) {
+    Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (file.number() < 0) throw write_error(known_as, errno);
+    try {
+        write_pieces(file, pieces, known_as);
+        if (::fsync(file.number()) != 0 || !file.close()) throw write_error(known_as, errno);
+    } catch (...) {
+        ::unlink(path.c_str());
+        throw;
+    }
+}
+
 void write_file_atomically(const Path& path, std::span<const std::span<const std::byte>> pieces) {
     Path temporary = path;
     temporary += ".tmp";
-    Descriptor file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-    if (file.number() < 0) throw write_error(path, errno);
-    try {
-        for (const auto piece : pieces) write_all(file, piece, path);
-        if (::fsync(file.number()) != 0 || !file.close()) throw write_error(path, errno);
-        if (std::rename(temporary.c_str(), path.c_str()) != 0) throw write_error(path, errno);
-    } catch (...) {
+    write_file_synced(temporary, pieces, path);
+    if (std::rename(temporary.c_str(), path.c_str()) != 0) {
+        const int error = errno;
         ::unlink(temporary.c_str());
-        throw;
+        throw write_error(path, error);
     }
     sync_folder(path.parent_path());
 }

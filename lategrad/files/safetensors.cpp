@@ -284,26 +284,30 @@ std::vector<std::int64_t> SafetensorsFile::integers(const std::string& name) con
     return values;
 }
 
-void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+std::string safetensors_header(std::span<const TensorView> tensors,
+                               const std::map<std::string, std::string>& metadata) {
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
     if (!metadata.empty()) header[kMetadata] = metadata;
     std::size_t offset = 0;
-    std::vector<std::span<const std::byte>> pieces(2); // length and header, filled in below
     for (const TensorView& tensor : tensors) {
         const std::size_t end = offset + tensor.values.size_bytes();
         const TensorEntry entry{.dtype = "F32", .shape = tensor.shape, .begin = offset, .end = end};
         CHECK(entry.elements() == tensor.values.size());
         CHECK(tensor.name != kMetadata && !header.contains(tensor.name));
         header[tensor.name] = {{"dtype", entry.dtype}, {"shape", entry.shape}, {"data_offsets", {offset, end}}};
-        pieces.push_back(std::as_bytes(tensor.values));
         offset = end;
     }
     std::string text = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
     text.append((8 - text.size() % 8) % 8, ' '); // so that the data is aligned
     const std::uint64_t length = text.size();
-    pieces[0] = std::as_bytes(std::span(&length, 1));
-    pieces[1] = std::as_bytes(std::span(text));
+    return std::string(reinterpret_cast<const char*>(&length), sizeof length) + text;
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    const std::string header = safetensors_header(tensors, metadata);
+    std::vector<std::span<const std::byte>> pieces{std::as_bytes(std::span(header))};
+    for (const TensorView& tensor : tensors) pieces.push_back(std::as_bytes(tensor.values));
     write_file_atomically(path, pieces);
 }
 

@@ -54,6 +54,10 @@ struct TensorView {
     std::span<const float> values;
 };
 
+/// What stands before the tensors' values, which follow one behind the other: for who writes the file himself.
+std::string safetensors_header(std::span<const TensorView> tensors,
+                               const std::map<std::string, std::string>& metadata = {});
+
 /// Writes to a temporary name, syncs, renames. Throws EnvironmentError naming the file.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const std::map<std::string, std::string>& metadata = {});

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "lategrad/core/archive.h"
 #include "lategrad/optim/state_vector.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -71,6 +72,14 @@ void Adam::begin_update(double learning_rate) {
 void Adam::apply(std::size_t first, std::span<const float> in, std::span<float> out, std::span<const float> grad) {
     HWY_DYNAMIC_DISPATCH(adam)
     (factors_, in, out, grad, mean_.floats().data() + first, square_.floats().data() + first);
+}
+
+void Adam::persist(Archive& archive) {
+    archive.section("optimizer");
+    archive.expect(name(), "--optimizer");
+    archive(updates_, factors_.step_size, factors_.root_correction2, factors_.shrink);
+    archive.fixed(mean_.floats(), "parameters");
+    archive.fixed(square_.floats(), "parameters");
 }
 
 } // namespace lategrad

@@ -21,6 +21,7 @@ class Adam final : public Optimizer {
                std::span<const float> grad) override;
     std::vector<std::span<float>> state() override { return {mean_.floats(), square_.floats()}; }
     std::uint64_t updates() const override { return updates_; }
+    void persist(Archive& archive) override;
 
     /// One update's numbers, each computed in double and rounded to float once.
     struct Factors {

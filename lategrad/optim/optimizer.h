@@ -13,6 +13,8 @@
 
 namespace lategrad {
 
+class Archive;
+
 struct OptimizerOptions {
     std::string kind = "sgd"; ///< sgd, adam or adamw
     double momentum = 0;      ///< sgd
@@ -48,6 +50,10 @@ class Optimizer {
     virtual std::vector<std::span<float>> state() = 0;
     /// Updates begun so far (Adam's bias correction counts them).
     virtual std::uint64_t updates() const = 0;
+
+    /// All that it knows, for an optimizer of the same kind and as many parameters, between two updates or between
+    /// begin_update and apply. The vectors are copied.
+    virtual void persist(Archive& archive) = 0;
 };
 
 /// Throws InputError for an unknown kind or a value out of range, naming the option.

@@ -1,5 +1,6 @@
 #include "lategrad/optim/sgd.h"
 
+#include "lategrad/core/archive.h"
 #include "lategrad/optim/state_vector.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -75,6 +76,13 @@ void Sgd::apply(std::size_t first, std::span<const float> in, std::span<float> o
 std::vector<std::span<float>> Sgd::state() {
     if (!momentum_) return {};
     return {momentum_.floats()};
+}
+
+void Sgd::persist(Archive& archive) {
+    archive.section("optimizer");
+    archive.expect(name(), "--optimizer");
+    archive(updates_, factors_.learning_rate);
+    archive.fixed(momentum_.floats(), "parameters with momentum");
 }
 
 } // namespace lategrad

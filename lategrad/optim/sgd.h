@@ -17,6 +17,7 @@ class Sgd final : public Optimizer {
                std::span<const float> grad) override;
     std::vector<std::span<float>> state() override;
     std::uint64_t updates() const override { return updates_; }
+    void persist(Archive& archive) override;
 
     struct Factors {
         float learning_rate = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "lategrad/core/archive.h"
 #include "lategrad/policy/policies.h"
 
 namespace lategrad {
@@ -56,6 +57,12 @@ class Backup final : public Policy {
             if (members()[i].active && !pushed) out.cancel.push_back(WorkerId{i});
         }
         out.send.insert(out.send.end(), out.cancel.begin(), out.cancel.end());
+    }
+
+    void on_persist(Archive& archive) override {
+        archive(left_at_);
+        archive.require(left_at_.size() <= members().size(), "more workers have left than there are");
+        left_at_.resize(members().size());
     }
 
     std::vector<Version> left_at_; ///< by worker: the version at which it left last

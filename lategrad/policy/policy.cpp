@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/parse.h"
 #include "lategrad/policy/policies.h"
@@ -96,6 +97,14 @@ void Policy::step(const PolicyEvent& event, Time /*now*/, Decision& out) {
                event);
 }
 
+void Policy::forget_workers() {
+    for (Member& member : members_) member.active = false;
+    active_ = 0;
+    active_examples_ = 0;
+    waiting_.clear();
+    on_forget_workers();
+}
+
 void Policy::on_returned(WorkerId worker, bool computing, Decision& out) {
     const std::size_t sends = out.send.size();
     on_joined(worker, out);
@@ -165,6 +174,29 @@ void Policy::close(Closers closers, Decision& out) {
     std::sort(waiting_.begin(), waiting_.end());
     out.send.insert(out.send.end(), waiting_.begin(), waiting_.end());
     waiting_.clear();
+}
+
+void Policy::persist(Archive& archive) {
+    archive.section("policy");
+    archive.expect(options_.kind, "--policy");
+    archive(version_, members_, accepted_, waiting_);
+    active_ = 0;
+    active_examples_ = 0;
+    for (const Member& member : members_) {
+        archive.require(member.applied_through <= version_, "a worker whose gradients were applied in the future");
+        if (!member.active) continue;
+        archive.require(member.examples > 0, "a worker without a batch");
+        ++active_;
+        active_examples_ += member.examples;
+    }
+    accepted_fresh_ = 0;
+    for (const AppliedGradient& gradient : accepted_) {
+        archive.require(gradient.worker.value() < members_.size() && gradient.base <= version_,
+                        "a held gradient of nobody, or of the future");
+        if (gradient.base == version_) ++accepted_fresh_;
+    }
+    for (const WorkerId worker : waiting_) archive.require(is_active(worker), "nobody waits for an update");
+    on_persist(archive);
 }
 
 std::unique_ptr<Policy> make_policy(const PolicyOptions& options) {

@@ -19,6 +19,8 @@
 
 namespace lategrad {
 
+class Archive;
+
 /// What an update is divided by (D of the update rule), in examples.
 enum class Normalize {
     workers, ///< Σ b over the active workers: each gradient counts once
@@ -118,6 +120,10 @@ class Policy {
     /// REQUIRES: `out` is clear; worker ids are small and dense; only members push.
     void step(const PolicyEvent& event, Time now, Decision& out);
 
+    /// As if all had left, but no update closes of that: those who know the workers are gone themselves. What is held
+    /// stays.
+    void forget_workers();
+
     /// Of the parameters that a worker sent to now would get.
     Version version() const { return version_; }
     std::size_t active() const { return active_; }
@@ -132,12 +138,20 @@ class Policy {
     /// Gradients held for the coming update.
     std::size_t held() const { return accepted_.size(); }
 
+    /// All that it knows, for a policy of the same kind; the other options may differ.
+    void persist(Archive& archive);
+
   protected:
     struct Member {
         bool active = false;
         std::uint32_t examples = 0;
         Version applied_through;     ///< the version that the last update with a gradient of this worker made
         std::uint32_t gradients = 0; ///< of this worker in the update that closes
+
+        template <class A>
+        void archive(A& archive) {
+            archive(active, examples, applied_through, gradients);
+        }
     };
 
     virtual void on_joined(WorkerId worker, Decision& out) { out.send.push_back(worker); }
@@ -150,6 +164,9 @@ class Policy {
     /// The worker's gradient on `base` was dropped before on_arrived saw it; by default it is sent the current
     /// parameters at once.
     virtual void on_dropped(WorkerId worker, Version base, Decision& out);
+    /// What this policy knows beside what all know, which is read already.
+    virtual void on_forget_workers() {}
+    virtual void on_persist(Archive& /*archive*/) {}
 
     bool fresh(const GradientArrived& gradient) const { return gradient.base == version_; }
     /// k, or all that are alive where these are fewer. Zero when nobody is.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "lategrad/core/archive.h"
 #include "lategrad/policy/policies.h"
 
 namespace lategrad {
@@ -41,6 +42,21 @@ class Ssp final : public Policy {
         if (clocks_[worker.value()] <= limit()) out.send.push_back(worker);
         else blocked_.push_back(worker);
         if (living_.begin()->first != slowest) release(out);
+    }
+
+    void on_persist(Archive& archive) override {
+        archive(clocks_, blocked_);
+        archive.require(clocks_.size() == members().size(), "as many clocks as workers");
+        living_.clear();
+        for (std::uint32_t i = 0; i < clocks_.size(); ++i) {
+            if (is_active(WorkerId{i})) ++living_[clocks_[i]];
+        }
+        for (const WorkerId worker : blocked_) archive.require(is_active(worker), "a blocked worker is not there");
+    }
+
+    void on_forget_workers() override {
+        living_.clear();
+        blocked_.clear();
     }
 
     std::uint64_t limit() const { return living_.begin()->first + options().bound; }

@@ -1,4 +1,5 @@
 /// Full synchronous SGD: an update waits for everybody.
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 #include "lategrad/policy/policies.h"
 
@@ -40,6 +41,22 @@ class Sync final : public Policy {
         arrived_[gradient.worker.value()] = true;
         ++arrived_count_;
         reconsider(out);
+    }
+
+    void on_forget_workers() override {
+        arrived_.assign(arrived_.size(), false);
+        arrived_count_ = 0;
+    }
+
+    void on_persist(Archive& archive) override {
+        archive(arrived_);
+        archive.require(arrived_.size() == members().size(), "as many workers arrive as there are");
+        arrived_count_ = 0;
+        for (std::uint32_t i = 0; i < arrived_.size(); ++i) {
+            archive.require(!arrived_[i] || is_active(WorkerId{i}), "a gradient of a worker that is not there");
+            if (arrived_[i]) ++arrived_count_;
+        }
+        archive.require(arrived_count_ <= accepted(), "more gradients have arrived than are held");
     }
 
     void reconsider(Decision& out) override {

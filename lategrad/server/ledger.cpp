@@ -1,5 +1,6 @@
 #include "lategrad/server/ledger.h"
 
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 
 namespace lategrad {
@@ -53,6 +54,18 @@ void Ledger::apply() {
     CHECK(totals_.held > 0);
     --totals_.held;
     ++totals_.applied;
+}
+
+void Ledger::persist(Archive& archive) {
+    archive.section("ledger");
+    archive(totals_, accounts_);
+    std::uint64_t open = 0;
+    for (const Account& account : accounts_) {
+        const std::uint64_t others = account.others.size();
+        archive.require(account.open == (account.open > 0 ? others + 1 : others), "an account without its versions");
+        open += account.open;
+    }
+    archive.require(totals_.adds_up() && totals_.open == open, "a ledger that does not add up");
 }
 
 } // namespace lategrad

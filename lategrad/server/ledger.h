@@ -10,6 +10,8 @@
 
 namespace lategrad {
 
+class Archive;
+
 struct LedgerTotals {
     std::uint64_t pushed = 0; ///< assignments
     std::uint64_t applied = 0;
@@ -20,6 +22,10 @@ struct LedgerTotals {
     std::uint64_t stray = 0; ///< arrived without an open assignment; no assignment, so not in the sum
 
     bool adds_up() const { return pushed == applied + dropped + held + lost + open; }
+    template <class A>
+    void archive(A& archive) {
+        archive(pushed, applied, dropped, held, lost, open, stray);
+    }
     friend bool operator==(const LedgerTotals&, const LedgerTotals&) = default;
 };
 
@@ -45,12 +51,19 @@ class Ledger {
 
     const LedgerTotals& totals() const { return totals_; }
 
+    void persist(Archive& archive);
+
   private:
     struct Account {
         Step first;
         std::uint64_t open = 0;
         Version base;                ///< of the first open step
         std::vector<Version> others; ///< of those after it; what was given up and not yet told of is rare
+
+        template <class A>
+        void archive(A& archive) {
+            archive(first, open, base, others);
+        }
     };
     void close_first(WorkerId worker);
 

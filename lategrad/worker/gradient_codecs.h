@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -10,6 +11,7 @@
 
 #include "lategrad/codec/codec.h"
 #include "lategrad/codec/publish.h"
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 #include "lategrad/node/node.h"
 
@@ -27,6 +29,11 @@ class ResidualScale {
     }
     /// A gradient was encoded at this scale of steps.
     void encoded_at(float step_scale) { left_at_ = step_scale; }
+
+    void persist(Archive& archive) {
+        archive(left_at_);
+        archive.require(!left_at_ || (std::isfinite(*left_at_) && *left_at_ >= 0), "a residual of no scale");
+    }
 
   private:
     std::optional<float> left_at_;
@@ -80,6 +87,13 @@ class GradientCodecs {
     }
 
     const Encoder& encoder() const { return *encoder_; }
+
+    /// Between two gradients, for the same worker, codecs and model.
+    void persist(Archive& archive) {
+        archive.section("worker's codecs");
+        archive.expect(worker_, "the worker");
+        archive(subscriber_, *encoder_);
+    }
 
   private:
     WorkerId worker_;

@@ -22,6 +22,7 @@ const std::map<std::string, std::set<std::string>, std::less<>>& table() {
         {"transport", {"core", "wire"}},
         {"policy", {"core"}},
         {"optim", {"core"}},
+        {"checkpoint", {"core", "files"}},
         {"server", {"core", "codec", "wire", "node", "policy", "optim"}},
         {"runtime", {"core", "data", "worker", "codec", "wire", "node", "transport"}},
         {"sim", {"core", "files", "codec", "data", "wire", "node", "policy", "optim", "server", "worker"}},

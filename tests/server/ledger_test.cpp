@@ -1,6 +1,9 @@
 #include "lategrad/server/ledger.h"
 
 #include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
+
+#include "tests/testing/stored.h"
 
 namespace lategrad {
 namespace {
@@ -50,6 +53,46 @@ TEST(Ledger, CountsEachAssignmentUnderOneFate) {
     EXPECT_TRUE(ledger.totals().adds_up());
     EXPECT_TRUE(ledger.has_open(kFirst));
     EXPECT_FALSE(ledger.has_open(kSecond));
+}
+
+/// What a server does with a ledger, drawn.
+void count_at_random(Ledger& ledger, RandomStream& random, std::uint64_t times) {
+    for (std::uint64_t i = 0; i < times; ++i) {
+        const WorkerId worker{static_cast<std::uint32_t>(random.below(4))};
+        switch (random.below(5)) {
+        case 0:
+        case 1: ledger.assign(worker, Version{random.below(3)}); break;
+        case 2:
+            if (ledger.has_open(worker)) ledger.arrive_first(worker, random.below(2) == 0 ? Fate::hold : Fate::drop);
+            break;
+        case 3:
+            if (ledger.has_open(worker)) ledger.lose_first(worker);
+            break;
+        case 4:
+            if (ledger.totals().held > 0) ledger.apply();
+            else ledger.count_stray();
+            break;
+        }
+    }
+}
+
+RC_GTEST_PROP(Ledger, CountsOnAfterItWasReadAgain, (std::uint64_t seed)) {
+    RandomStream random(seed, Purpose::test);
+    Ledger ledger, resumed;
+    count_at_random(ledger, random, random.below(60));
+    count_at_random(resumed, random, random.below(60)); // what it knew before does not matter
+    const Stored stored = Stored::of(ledger);
+    BufferPool none(0);
+    read_stored(stored, none, resumed);
+    RandomStream same = random;
+    count_at_random(ledger, random, 60);
+    count_at_random(resumed, same, 60);
+    RC_ASSERT(ledger.totals() == resumed.totals());
+    RC_ASSERT(Stored::of(ledger) == Stored::of(resumed));
+    for (int i = 0; i < 20; ++i) {
+        Ledger damaged_one;
+        refusal([&] { read_stored(damaged(stored, random), none, damaged_one); });
+    }
 }
 
 TEST(LedgerTotals, DoNotAddUpWithOneMissing) {

@@ -1,0 +1,94 @@
+/// What a checkpoint keeps of the server.
+#include "lategrad/core/archive.h"
+#include "lategrad/core/error.h"
+#include "lategrad/server/server.h"
+
+namespace lategrad {
+
+template <class A>
+void Server::Member::archive(A& archive) {
+    archive(peer, process, examples, here, welcomed, leaving, joining, entering, suspect);
+    archive.enumerator(fate, Fate::lost);
+    archive.enumerator(reason, kLastReason);
+    archive(has, next_to_wait, unusable, rejected);
+}
+
+template <class A>
+void Server::Held::archive(A& archive) {
+    archive(worker, step, loss, payload);
+}
+
+/// All but what is configured, what is on its way, and what the update under way has.
+void Server::persist_settled(Archive& archive) {
+    archive.section("server");
+    archive.expect(options_.size, "the model's size");
+    archive.expect(options_.trainable, "the model's trainable size");
+    archive.expect(members_.size(), "the number of places");
+    archive.expect(options_.run, "the run");
+    archive.enumerator(state_, State::ended);
+    archive.enumerator(outcome_, Outcome::diverged);
+    archive(published_, parameters_, snapshot_, examples_applied_, any_unusable_, bytes_received_, bytes_sent_,
+            events_told_, elapsed_, began_at_, paused_, banned_, here_, by_peer_);
+    for (Member& member : members_) archive(member);
+    archive(held_);
+    archive.require(parameters_.bytes() == options_.size * sizeof(float), "parameters of another size");
+    archive.section("policy");
+    policy_->persist(archive);
+    ledger_.persist(archive);
+    norms_.persist(archive);
+    data_.persist(archive);
+}
+
+void Server::persist(Archive& archive) {
+    persist_settled(archive);
+    silence_.persist(archive);
+    archive.section("on its way");
+    archive(waiting_, updating_, send_, cancel_);
+    FusedUpdate& sum = update_.sum;
+    archive(sum.in, sum.out, sum.learning_rate, update_.makes, update_.bases, update_.newcomers);
+    std::size_t terms = sum.terms.size();
+    archive(terms);
+    archive.require(terms <= kPayloadBytesMax, "more gradients than there can be");
+    if (archive.reading()) sum.terms.clear();
+    for (std::size_t i = 0; i < terms; ++i) {
+        if (archive.reading()) sum.terms.emplace_back();
+        archive(sum.terms[i].payload, sum.terms[i].coefficient, sum.terms[i].gives_buffers);
+    }
+    update_.persist_state(archive);
+}
+
+void Server::Update::persist_state(Archive& archive) {
+    archive.section("optimizer");
+    optimizer.persist(archive);
+    if (publisher) publisher->persist(archive);
+}
+
+void Server::resume(Archive& archive) {
+    persist_settled(archive);
+    update_.persist_state(archive);
+    CHECK(state_ == State::running || state_ == State::ending); // as it is when a checkpoint is taken
+
+    // What was under way is lost with the server that was.
+    const Time at = Time{elapsed_};
+    restored_.push_back({at, ResumeEvent{options_.incarnation, published_}});
+    for (std::uint32_t i = 0; i < members_.size(); ++i) {
+        const WorkerId worker{i};
+        while (ledger_.has_open(worker)) {
+            restored_.push_back({at, LostEvent{worker, ledger_.lose_first(worker), Reason::rolled_back}});
+        }
+        Member& member = members_[i];
+        if (member.here || member.leaving) restored_.push_back({at, LeaveEvent{worker}});
+        data_.left(worker, Time{});
+        member = {.process = member.process, .next_to_wait = member.next_to_wait, .rejected = member.rejected};
+    }
+    policy_->forget_workers();
+    by_peer_.clear();
+    here_ = 0;
+    paused_ = false;
+    any_unusable_ = false;
+    began_at_.reset();
+    outcome_ = Outcome::running;
+    state_ = State::gathering;
+}
+
+} // namespace lategrad
