@@ -87,8 +87,8 @@ RunEventBody any_body() {
     case 1: return LeaveEvent{any_worker()};
     case 2: return AssignEvent{any_worker(), Step{any_bits()}, version};
     case 3:
-        return ArriveEvent{any_worker(), Step{any_bits()}, version, any_of(Fate::lost), any_of(kLastReason),
-                           any_finite(), any_finite()};
+        return ArriveEvent{any_worker(),        Step{any_bits()}, version,     any_of(Fate::lost),
+                           any_of(kLastReason), any_finite(),     any_finite()};
     case 4: return LostEvent{any_worker(), Step{any_bits()}, any_of(kLastReason)};
     case 5: {
         UpdateEvent update{version, {}, any_finite(), any_finite(), any_finite(), any_bits(), any_bits(), any_bits()};
@@ -147,6 +147,13 @@ TEST(EventJson, an_update_lists_what_it_applied_and_what_was_dropped_before_it) 
               R"("denominator":64,"learning_rate":0.05,"loss":0.75,"examples_applied":768,)"
               R"("bytes_received":1000,"bytes_sent":2000,)"
               R"("dropped":[{"worker":1,"step":9,"base_version":8,"reason":"too stale"}]})");
+}
+
+TEST(EventJson, zero_keeps_its_sign) {
+    const RunEvent event{Time{}, ArriveEvent{WorkerId{0}, Step{0}, Version{0}, Fate::apply, Reason::fresh, -0.0, 0.0}};
+    const RunEvent again = parse_json_line(to_json_line(event));
+    EXPECT_TRUE(std::signbit(std::get<ArriveEvent>(again.body).loss));
+    EXPECT_FALSE(std::signbit(std::get<ArriveEvent>(again.body).compute_seconds));
 }
 
 TEST(EventJson, numbers_that_json_cannot_say_are_null) {
