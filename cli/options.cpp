@@ -1,7 +1,6 @@
 #include "cli/options.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <limits>
 #include <string_view>
@@ -12,8 +11,8 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <toml++/toml.h>
 
+#include "cli/config.h"
 #include "lategrad/codec/codec.h"
 #include "lategrad/codec/publish.h"
 #include "lategrad/core/error.h"
@@ -25,21 +24,6 @@ namespace {
 
 void require(bool good, std::string message) {
     if (!good) throw InputError(std::move(message));
-}
-
-/// A TOML string.
-std::string quoted(const std::string& text) {
-    std::string out = "\"";
-    for (const char c : text) {
-        const auto code = static_cast<unsigned char>(c);
-        if (code < 0x20 || code == 0x7f) {
-            out += fmt::format("\\u{:04x}", code);
-            continue;
-        }
-        if (c == '"' || c == '\\') out += '\\';
-        out += c;
-    }
-    return out + "\"";
 }
 
 // CLI11's own words for a wrong number have four hundred digits, and it reads -3 as an unsigned one of twenty.
@@ -64,8 +48,6 @@ CLI::Validator one_or_more() {
 CLI::Validator number() {
     return {[](const std::string& text) { return parse_number<double>(text) ? "" : text + ": expected a number"; }, ""};
 }
-
-constexpr std::array<std::string_view, 3> kCommandsWithTables = {"train", "simulate", "serve"};
 
 HessianBounds parse_curvature(const std::string& text) {
     const auto fields = split(text, ',');
@@ -120,13 +102,6 @@ SilenceOptions resolve_silence(const RunOptions& o) {
                 fmt::format("--suspect-after {}: not shorter than --dead-after {}", o.suspect_after, o.dead_after));
     }
     return silence;
-}
-
-std::string as_argument(const toml::node& value, const std::string& where) {
-    if (const auto* text = value.as_string()) return text->get();
-    if (const auto* integer = value.as_integer()) return std::to_string(integer->get());
-    if (const auto* number = value.as_floating_point()) return fmt::format("{}", number->get());
-    throw InputError(where + ": expected a string, a number or a boolean");
 }
 
 } // namespace
@@ -288,71 +263,12 @@ void take_whole_numbers(CLI::Option& option) {
     option.check(whole_number());
 }
 
-std::string toml_line(std::string_view key, const std::string& text) {
-    return fmt::format("{} = {}\n", key, quoted(text));
-}
-
 std::string ComputeOptions::toml(std::string_view command) const {
     std::string lines;
     if (gradients != "real") lines += toml_line("gradients", gradients);
     if (!compute.empty()) lines += toml_line("compute", compute);
     if (!compute_per_example.empty()) lines += toml_line("compute-per-example", compute_per_example);
     return lines.empty() ? "" : fmt::format("\n[{}]\n{}", command, lines);
-}
-
-std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments) {
-    const auto given = [&](const std::string& option) {
-        return std::ranges::any_of(arguments, [&](const std::string& argument) {
-            return argument == option || argument.starts_with(option + "=");
-        });
-    };
-    std::vector<std::string> expanded;
-    std::vector<std::string> rest;
-    for (std::size_t i = 0; i < arguments.size(); ++i) {
-        std::string file;
-        if (arguments[i] == "--config" && i + 1 < arguments.size()) file = arguments[++i];
-        else if (arguments[i].starts_with("--config=")) file = arguments[i].substr(9);
-        if (file.empty()) {
-            rest.push_back(arguments[i]);
-            continue;
-        }
-        std::error_code error; // a run folder stands for its options
-        if (std::filesystem::is_directory(file, error)) file = (std::filesystem::path(file) / "config.toml").string();
-        toml::table table;
-        try {
-            table = toml::parse_file(file);
-        } catch (const toml::parse_error& error) {
-            const auto line = error.source().begin.line;
-            throw InputError(line ? fmt::format("--config {}:{}: {}", file, line, error.description())
-                                  : fmt::format("--config {}: {}", file, error.description()));
-        }
-        const auto expand = [&](const auto& self, const toml::table& options) -> void {
-            for (const auto& [key, value] : options) {
-                const std::string where = fmt::format("--config {}:{}: {}", file, value.source().begin.line, key.str());
-                if (const auto* own = value.as_table()) {
-                    require(std::ranges::find(kCommandsWithTables, key.str()) != kCommandsWithTables.end(),
-                            where + ": there is no command of that name with options of its own");
-                    if (key.str() == command.get_name()) self(self, *own);
-                    continue;
-                }
-                const std::string name = "--" + std::string(key.str());
-                const CLI::Option* option = command.get_option_no_throw(name);
-                if (name == "--policy" && command.get_option_no_throw("--policies")) continue; // compare has several
-                if (name == "--codec" && (given("--codecs") || table.contains("codecs"))) continue;
-                require(option && name != "--config", where + ": there is no such option");
-                if (const auto* truth = value.as_boolean()) {
-                    require(option->get_items_expected_max() == 0, where + ": expected a value, not a boolean");
-                    if (truth->get()) expanded.push_back(name);
-                } else {
-                    require(option->get_items_expected_max() > 0, where + ": expected true or false");
-                    expanded.push_back(name + "=" + as_argument(value, where));
-                }
-            }
-        };
-        expand(expand, table);
-    }
-    expanded.insert(expanded.end(), rest.begin(), rest.end());
-    return expanded;
 }
 
 std::string to_toml(const RunOptions& o) {

@@ -104,14 +104,6 @@ void add_compute_options(CLI::App& command, ComputeOptions& options, const std::
 /// Refuses what is not a number of things.
 void take_whole_numbers(CLI::Option& option);
 
-/// A line of TOML.
-std::string toml_line(std::string_view key, const std::string& text);
-
-/// The arguments with those of every `--config FILE.toml` put in front, so that the command line wins. A table in it
-/// that has a command's name holds options of that command's own.
-/// Throws InputError naming the file and the line.
-std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments);
-
 /// All options, resolved, as TOML that `--config` reads back.
 std::string to_toml(const RunOptions& options);
 

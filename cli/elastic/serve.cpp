@@ -9,6 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include "cli/commands.h"
+#include "cli/config.h"
 #include "cli/elastic/narrator.h"
 #include "cli/elastic/welcome.h"
 #include "cli/options.h"

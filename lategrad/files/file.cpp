@@ -3,6 +3,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <memory>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -41,9 +42,12 @@ class Inflater {
 };
 
 /// Decompresses what is left of `file`, of which `input`, of `chunk`, was read already.
-Bytes gunzip(const Descriptor& file, Bytes& chunk, std::size_t input, std::size_t bytes_max, const Path& path) {
+Bytes gunzip(const Descriptor& file, std::span<std::byte> chunk, std::size_t input, std::size_t bytes_max,
+             const Path& path) {
     Inflater inflater;
-    Bytes bytes, output(kChunkBytes);
+    Bytes bytes;
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(kChunkBytes);
+    const std::span output(memory.get(), kChunkBytes);
     std::size_t offset = 0;    // of the chunk in the compressed file
     bool member_ended = false; // a gzip file is one or several members
     for (; input > 0; offset += input, input = read_up_to(file, chunk, path)) {
@@ -59,7 +63,7 @@ Bytes gunzip(const Descriptor& file, Bytes& chunk, std::size_t input, std::size_
                 throw InputError(fmt::format("{}: damaged gzip data near offset {}{}{}", path.string(),
                                              offset + input - inflater->avail_in, inflater->msg ? ": " : "",
                                              inflater->msg ? inflater->msg : ""));
-            append(bytes, std::span(output).first(output.size() - inflater->avail_out), bytes_max, path);
+            append(bytes, output.first(output.size() - inflater->avail_out), bytes_max, path);
             member_ended = result == Z_STREAM_END;
         } while (inflater->avail_in > 0 || (!member_ended && inflater->avail_out == 0));
     }
@@ -99,12 +103,13 @@ void write_pieces(const Descriptor& file, std::span<const std::span<const std::b
 
 Bytes read_file(const Path& path, std::size_t bytes_max) {
     const Descriptor file = open_to_read(path);
-    Bytes chunk(kChunkBytes);
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(kChunkBytes);
+    const std::span chunk(memory.get(), kChunkBytes);
     std::size_t got = read_up_to(file, chunk, path);
     if (got >= 2 && chunk[0] == std::byte{0x1f} && chunk[1] == std::byte{0x8b})
         return gunzip(file, chunk, got, bytes_max, path);
     Bytes bytes;
-    for (; got > 0; got = read_up_to(file, chunk, path)) append(bytes, std::span(chunk).first(got), bytes_max, path);
+    for (; got > 0; got = read_up_to(file, chunk, path)) append(bytes, chunk.first(got), bytes_max, path);
     return bytes;
 }
 

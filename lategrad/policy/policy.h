@@ -164,8 +164,8 @@ class Policy {
     /// The worker's gradient on `base` was dropped before on_arrived saw it; by default it is sent the current
     /// parameters at once.
     virtual void on_dropped(WorkerId worker, Version base, Decision& out);
-    /// What this policy knows beside what all know, which is read already.
     virtual void on_forget_workers() {}
+    /// What this policy knows beside what all know, which is read already.
     virtual void on_persist(Archive& /*archive*/) {}
 
     bool fresh(const GradientArrived& gradient) const { return gradient.base == version_; }

@@ -12,7 +12,8 @@
 namespace lategrad {
 
 void append_number(std::string& out, double value) {
-    if (std::isfinite(value)) fmt::format_to(std::back_inserter(out), FMT_COMPILE("{}"), value);
+    if (value == 0 && std::signbit(value)) out += "-0.0"; // -0 would be a whole number, which has no sign
+    else if (std::isfinite(value)) fmt::format_to(std::back_inserter(out), FMT_COMPILE("{}"), value);
     else out += "null";
 }
 

@@ -119,7 +119,8 @@ WireFault decode_header(std::span<const std::byte> bytes, DecodedHeader& out) {
     }
     if (layout.fate > static_cast<std::uint8_t>(Fate::lost) || layout.reason > static_cast<std::uint8_t>(kLastReason) ||
         layout.cancels > 1 || layout.refunds > 1 || layout.has_payload_checksum > 1 ||
-        !std::isfinite(layout.step_scale) || layout.step_scale < 0) {
+        !std::isfinite(layout.step_scale) || layout.step_scale < 0 || !std::isfinite(layout.compute_seconds) ||
+        layout.compute_seconds < 0) {
         return WireFault::field;
     }
     if (layout.payload_bytes > kPayloadBytesMax) return WireFault::payload_too_long;

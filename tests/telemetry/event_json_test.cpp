@@ -189,6 +189,13 @@ TEST(EventJson, an_update_lists_what_it_applied_and_what_was_dropped_before_it) 
               R"("dropped":[{"worker":1,"step":9,"base_version":8,"reason":"too stale"}]})");
 }
 
+TEST(EventJson, zero_keeps_its_sign) {
+    const RunEvent event{Time{}, ArriveEvent{WorkerId{0}, Step{0}, Version{0}, Fate::apply, Reason::fresh, -0.0, 0.0}};
+    const RunEvent again = parse_json_line(to_json_line(event));
+    EXPECT_TRUE(std::signbit(std::get<ArriveEvent>(again.body).loss));
+    EXPECT_FALSE(std::signbit(std::get<ArriveEvent>(again.body).compute_seconds));
+}
+
 TEST(EventJson, numbers_that_json_cannot_say_are_null) {
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
     const std::string line = to_json_line(

@@ -61,7 +61,7 @@ Message any_message() {
     message.examples = any<std::uint32_t>();
     message.elements = any<std::uint64_t>();
     message.loss = any<double>();
-    message.compute_seconds = any<float>(); // travels as a float
+    message.compute_seconds = std::abs(any<float>()); // travels as a float
     message.cancels = any<bool>();
     message.refunds = any<bool>();
     message.step_scale = std::abs(any<float>());
@@ -85,7 +85,7 @@ Header full_header() {
     message.examples = 32;
     message.elements = 431'080;
     message.loss = 0.25;
-    message.compute_seconds = 0.5;
+    message.compute_seconds = 1;
     message.cancels = true;
     message.refunds = true;
     message.step_scale = 1;
@@ -185,6 +185,8 @@ TEST(Header, FieldsOutOfRangeAreRefusedThoughTheChecksumIsRight) {
         {"type after refuse", 5, 10, WireFault::type},
         {"fate after lost", 6, 4, WireFault::field},
         {"reason after rolled_back", 7, 12, WireFault::field},
+        {"a negative time of computation", 59, 0xbf, WireFault::field},
+        {"an infinite time of computation", 59, 0x7f, WireFault::field},
         {"payload of 2^56 bytes", 71, 1, WireFault::payload_too_long},
         {"payload checksum neither there nor not", 80, 2, WireFault::field},
         {"cancels neither true nor false", 81, 2, WireFault::field},

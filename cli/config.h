@@ -1,0 +1,23 @@
+/// Options in files of TOML: `--config`, and the config.toml of a run folder. Needs nothing of a run's options but
+/// their names.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace CLI {
+class App;
+} // namespace CLI
+
+namespace lategrad {
+
+/// A line of TOML.
+std::string toml_line(std::string_view key, const std::string& text);
+
+/// The arguments with those of every `--config FILE.toml` put in front, so that the command line wins. A table in it
+/// that has a command's name holds options of that command's own.
+/// Throws InputError naming the file and the line.
+std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments);
+
+} // namespace lategrad
