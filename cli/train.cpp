@@ -71,13 +71,16 @@ int train_over_mpi(RunOptions options, const ComputeOptions& compute, bool worke
         const Problem problem = problem_of(options, compute, serves);
         // Two payloads per worker: one held, one arriving.
         transport = session->make_transport(
-            clock, {.payload_bytes_max = received_bytes_max(problem, serves), .payloads_max = 2 * workers});
+            clock, {.payload_bytes_max = received_bytes_max(problem, serves),
+                    .payloads_max = 2 * workers,
+                    .heartbeat = problem.job.silence.heartbeat});
         if (serves) {
             warn_of_surprises(problem);
             status = run_recorded(
                 problem,
                 {.transport = session->library(), .progress = !options.quiet, .own_config = compute.toml("train")},
-                signals, [&](const RunHooks& hooks) { return serve(problem, *transport, clock, hooks); });
+                signals,
+                [&](const RunHooks& hooks) { return serve(problem, *transport, clock, hooks, {.heartbeats = true}); });
         } else {
             work(problem, WorkerId{static_cast<std::uint32_t>(session->rank() - 1)}, *transport, clock);
             status = 0;

@@ -3,10 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
 #include <variant>
 #include <vector>
 
+#include "lategrad/core/archive.h"
 #include "lategrad/core/gradient.h"
 #include "lategrad/core/thread_pool.h"
 #include "lategrad/core/time.h"
@@ -60,6 +63,9 @@ struct StopRequested {};
 using Event =
     std::variant<MessageArrived, ComputeDone, UpdateDone, PeerLeft, PeerHeard, Timer, EvaluationDone, StopRequested>;
 
+/// For checkpoints of a simulation (lategrad/core/archive.h).
+void persist(Archive& archive, Event& event);
+
 struct Send {
     Peer to;
     Message message;
@@ -75,6 +81,8 @@ struct ComputeJob {
     Buffer refund;     ///< a payload made before that will not be applied: what it carried joins the residual; or empty
     float residual_scale = 1; ///< EncodeStep
 };
+
+void persist(Archive& archive, ComputeJob& job);
 
 /// One update to carry out on all cores. Owned by the server; untouched by it until UpdateDone.
 class UpdateTask {
@@ -93,6 +101,18 @@ struct Snapshot {
     Buffer params;
 };
 
+/// The server's state at a version, to be written beside the run. Shares what it holds, until it is written.
+struct CheckpointDue {
+    Version version;
+    Time at;
+    std::uint64_t events = 0; ///< that were told before; of later ones it knows nothing
+    std::uint64_t examples_applied = 0;
+    Incarnation incarnation;
+    std::map<std::string, std::uint64_t> ledger; ///< its totals by name
+    Buffer params;
+    ArchiveWriter::Captured state;
+};
+
 /// What a node wants done. Reused from event to event: `clear` keeps the memory.
 struct Effects {
     std::vector<Send> sends;
@@ -101,6 +121,7 @@ struct Effects {
     bool cancel_compute = false;
     UpdateTask* start_update = nullptr;
     std::optional<Snapshot> evaluate;
+    std::optional<CheckpointDue> checkpoint;
     std::vector<RunEvent> events;
     Time wake_at = kNever; ///< the earliest time at which the node wants a Timer; asked anew after every event
     bool done = false;     ///< the node's work has ended; no more events, please. What it said may leave until wake_at
@@ -112,6 +133,7 @@ struct Effects {
         cancel_compute = false;
         start_update = nullptr;
         evaluate.reset();
+        checkpoint.reset();
         events.clear();
         wake_at = kNever;
         done = false;

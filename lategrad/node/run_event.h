@@ -48,6 +48,12 @@ struct ContinueEvent {
     std::size_t active;
 };
 
+/// The run goes on from a checkpoint of this version, with another server: what was under way is lost.
+struct ResumeEvent {
+    Incarnation incarnation;
+    Version version;
+};
+
 /// From now on this part of the data is this worker's.
 struct PartEvent {
     std::uint32_t part;
@@ -122,7 +128,7 @@ struct EndEvent {
 
 using RunEventBody =
     std::variant<JoinEvent, LeaveEvent, AssignEvent, ArriveEvent, LostEvent, UpdateEvent, Evaluation, EndEvent,
-                 SuspectEvent, ReturnEvent, ExcludeEvent, PauseEvent, ContinueEvent, PartEvent>;
+                 SuspectEvent, ReturnEvent, ExcludeEvent, PauseEvent, ContinueEvent, PartEvent, ResumeEvent>;
 
 struct RunEvent {
     Time at;

@@ -34,6 +34,12 @@ class NormLimit {
         return *middle;
     }
 
+    template <class A>
+    void archive(A& archive) {
+        archive(norms_, next_, count_);
+        archive.require(next_ < kWindow && count_ <= kWindow, "more norms than are kept");
+    }
+
   private:
     double factor_;
     std::array<double, kWindow> norms_{};

@@ -62,6 +62,9 @@ void Server::handle(const Event& event, Time now, Effects& out) {
         if (!out.done) out.wake_at = std::min(out.wake_at, silence_.wake_at());
     }
     for (RunEvent& told : out.events) told.at = since_begin(told.at);
+    if (!restored_.empty()) out.events.insert(out.events.begin(), restored_.begin(), restored_.end());
+    restored_.clear();
+    events_told_ += out.events.size();
 }
 
 std::optional<WorkerId> Server::worker_at(Peer peer) const {
@@ -244,7 +247,8 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
         check_pause(now, out);
     } else if (here_ >= options_.workers_start) {
         state_ = State::running;
-        began_at_ = now;
+        began_at_ = now - elapsed_;
+        checkpoint_at_ = now;
         for (std::uint32_t i = 0; i < members_.size(); ++i) {
             Member& each = members_[i];
             if (!each.here) continue;
@@ -495,6 +499,11 @@ void Server::start_update(Time now, Effects& out) {
     }
     send_.swap(decision_.send);
     cancel_.swap(decision_.cancel);
+    const bool by_updates =
+        options_.checkpoint_updates > 0 && update_.makes.value() % options_.checkpoint_updates == 0;
+    const bool by_time =
+        options_.checkpoint_time > Duration::zero() && now - checkpoint_at_ >= options_.checkpoint_time;
+    if (options_.checkpoints && (by_updates || by_time)) update_.checkpoint.emplace();
     updating_ = true;
     out.start_update = &update_;
 }
@@ -510,6 +519,10 @@ void Server::on_update_done(Time now, Effects& out) {
     decision_.clear();
     decision_.send.swap(send_);
     decision_.cancel.swap(cancel_);
+    if (update_.checkpoint) {
+        if (state_ == State::running) capture(*update_.checkpoint, now, out); // at the end there is one of its own
+        update_.checkpoint.reset();
+    }
     const bool ending = state_ == State::ending;
     if (!ending) end_if_reached(now, out);
     if (state_ == State::running) {
@@ -688,7 +701,36 @@ void Server::end(Outcome outcome, Time now, Effects& out) {
     if (!updating_) finish(now, out); // else when the update that was decided on is done
 }
 
+/// REQUIRES: no update is under way, and the archive has what the last one left behind.
+void Server::capture(ArchiveWriter& archive, Time now, Effects& out) {
+    checkpoint_at_ = now;
+    elapsed_ = since_begin(now) - Time{};
+    const std::uint64_t told_before = std::exchange(events_told_, events_told_ + out.events.size());
+    persist_settled(archive);
+    const LedgerTotals& totals = ledger_.totals();
+    out.checkpoint = CheckpointDue{.version = published_,
+                                   .at = Time{elapsed_},
+                                   .events = std::exchange(events_told_, told_before),
+                                   .examples_applied = examples_applied_,
+                                   .incarnation = options_.incarnation,
+                                   .ledger = {{"pushed", totals.pushed},
+                                              {"applied", totals.applied},
+                                              {"dropped", totals.dropped},
+                                              {"held", totals.held},
+                                              {"lost", totals.lost},
+                                              {"open", totals.open},
+                                              {"stray", totals.stray}},
+                                   .params = parameters_,
+                                   .state = archive.finish()};
+}
+
 void Server::finish(Time now, Effects& out) {
+    if (options_.checkpoints && began_at_) {
+        // As it was when the end came: what is on its way is lost to a run that is resumed, too.
+        ArchiveWriter archive;
+        update_.persist_state(archive);
+        capture(archive, now, out);
+    }
     state_ = State::ended;
     ended_at_ = now;
     for (std::uint32_t i = 0; i < members_.size(); ++i) {

@@ -47,6 +47,10 @@ struct ServerOptions {
     std::optional<double> target_accuracy;
 
     std::uint64_t eval_every = 0; ///< updates between snapshots for evaluation; 0: only the last version
+
+    bool checkpoints = false; ///< at the end, and:
+    std::uint64_t checkpoint_updates = 0; ///< between two; 0: not by updates
+    Duration checkpoint_time{0};          ///< between two; 0: not by time
 };
 
 /// A pure state machine (node.h). The times of its events and evaluations count from when all workers were there. While
@@ -65,6 +69,12 @@ class Server final : public Node {
            Buffer initial, BufferPool& versions, Publisher* publisher = nullptr);
 
     void handle(const Event& event, Time now, Effects& out) override;
+
+    /// All of its state, between two events; for a server made with the same options.
+    void persist(Archive& archive);
+    /// Goes on from a checkpoint (Effects::checkpoint) as a new incarnation: what was under way is lost, and workers
+    /// must come again. REQUIRES: fresh, made with the same options but for the incarnation and the end.
+    void resume(Archive& archive);
 
     const LedgerTotals& totals() const { return ledger_.totals(); }
     Version version() const { return published_; }
@@ -96,6 +106,8 @@ class Server final : public Node {
         bool suspect = false;   ///< here, but not among the policy's active
         Fate fate = Fate::lost; ///< of its last gradient, to be told with its next parameters
         Reason reason = Reason::none;
+        template <class A>
+        void archive(A& archive);
         std::optional<Version> has; ///< parameters that it is known to have: its last gradient was computed on them
         Step next_to_wait;          ///< steps before it have been among waiting_, and are not taken there again
         std::uint32_t unusable = 0; ///< its gradients rejected since the last usable one of any worker
@@ -104,8 +116,10 @@ class Server final : public Node {
     struct Held {
         WorkerId worker;
         Step step;
-        double loss;
+        double loss = 0;
         Buffer payload;
+        template <class A>
+        void archive(A& archive);
     };
 
     /// What start_update asks for.
@@ -117,13 +131,17 @@ class Server final : public Node {
         void run(ThreadPool& pool) override {
             sum.run(pool);
             if (publisher) publisher->publish(makes, sum.out, bases, newcomers);
+            if (checkpoint) persist_state(*checkpoint);
         }
-        const Optimizer& optimizer;
+        /// Of what it changes beside the parameters.
+        void persist_state(Archive& archive);
+        Optimizer& optimizer;
         FusedUpdate sum;
         Publisher* publisher;
         Version makes;
         std::vector<Version> bases; ///< that those have who will be sent it; ascending
         bool newcomers = false;     ///< some who will be sent it are not known to have any
+        std::optional<ArchiveWriter> checkpoint; ///< of what this leaves behind, where one is due
     };
 
     struct HeldPlace {
@@ -164,12 +182,14 @@ class Server final : public Node {
     bool hopeless(WorkerId worker, bool usable);
     void lose_open(WorkerId worker, Reason reason, Time now, Effects& out);
     void snapshot(Time now, Effects& out);
+    void capture(ArchiveWriter& archive, Time now, Effects& out);
+    void persist_settled(Archive& archive);
     void end_if_reached(Time now, Effects& out);
     void end(Outcome outcome, Time now, Effects& out);
     void finish(Time now, Effects& out);
     void send(Peer to, Message message, Effects& out);
     double learning_rate() const;
-    Time since_begin(Time now) const { return began_at_ ? Time{now - *began_at_} : Time{}; }
+    Time since_begin(Time now) const { return began_at_ ? Time{now - *began_at_} : Time{elapsed_}; }
     std::optional<WorkerId> worker_at(Peer peer) const;
 
     ServerOptions options_;
@@ -206,7 +226,11 @@ class Server final : public Node {
     std::uint64_t examples_applied_ = 0;
     bool any_unusable_ = false; ///< some member's `unusable` is above 0
     std::uint64_t bytes_received_ = 0, bytes_sent_ = 0;
-    std::optional<Time> began_at_;
+    std::uint64_t events_told_ = 0;
+    std::vector<RunEvent> restored_; ///< what resuming comes to, to be told first
+    Duration elapsed_{0};            ///< of the run before this server, or up to the checkpoint being taken
+    Time checkpoint_at_{};           ///< the last one
+    std::optional<Time> began_at_;   ///< as if this server had served all of the run
     Time ended_at_ = kNever;
 };
 

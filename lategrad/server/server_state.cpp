@@ -35,15 +35,13 @@ void Server::persist_settled(Archive& archive) {
     archive.section("policy");
     policy_->persist(archive);
     ledger_.persist(archive);
-    norms_.persist(archive);
-    data_.persist(archive);
+    archive(norms_, data_);
 }
 
 void Server::persist(Archive& archive) {
     persist_settled(archive);
-    silence_.persist(archive);
     archive.section("on its way");
-    archive(waiting_, updating_, send_, cancel_);
+    archive(silence_, waiting_, updating_, send_, cancel_);
     FusedUpdate& sum = update_.sum;
     archive(sum.in, sum.out, sum.learning_rate, update_.makes, update_.bases, update_.newcomers);
     std::size_t terms = sum.terms.size();
@@ -64,9 +62,9 @@ void Server::Update::persist_state(Archive& archive) {
 }
 
 void Server::resume(Archive& archive) {
-    persist_settled(archive);
     update_.persist_state(archive);
-    CHECK(state_ == State::running || state_ == State::ending); // as it is when a checkpoint is taken
+    persist_settled(archive);
+    archive.require(state_ == State::running || state_ == State::ending, "the state of a run that is not under way");
 
     // What was under way is lost with the server that was.
     const Time at = Time{elapsed_};

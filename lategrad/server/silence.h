@@ -48,6 +48,16 @@ class Silence {
     /// The next worker whose time has come, the first by number; ask until there is none. The dead are as if they had
     /// left.
     std::optional<Judged> next(Time now);
+    template <class A>
+    void archive(A& archive) {
+        archive.expect(workers_.size(), "the number of places");
+        for (Worker& worker : workers_) {
+            archive.enumerator(worker.state, State::overdue);
+            archive(worker.heard, worker.assigned, worker.step);
+        }
+        archive(wake_at_);
+    }
+
     /// When to ask again.
     Time wake_at() const { return wake_at_; }
 

@@ -175,6 +175,11 @@ struct BodyWriter {
         begin("continue");
         field(out, "active", std::uint64_t{continued.active});
     }
+    void operator()(const ResumeEvent& resumed) const {
+        begin("resume");
+        field(out, "incarnation", std::uint64_t{resumed.incarnation.value()});
+        field(out, "version", resumed.version);
+    }
     void operator()(const PartEvent& part) const {
         begin("part");
         field(out, "part", std::uint64_t{part.part});
@@ -255,9 +260,10 @@ RunEventBody read_body(const std::string& type, const JsonFields& fields) {
         return PauseEvent{fields.integer<std::size_t>("active"), fields.integer<std::size_t>("needed")};
     }
     if (type == "continue") return ContinueEvent{fields.integer<std::size_t>("active")};
+    if (type == "resume") return ResumeEvent{fields.id<Incarnation>("incarnation"), fields.id<Version>("version")};
     if (type == "part") return PartEvent{fields.integer<std::uint32_t>("part"), fields.id<WorkerId>("worker")};
     throw InputError(fmt::format("type \"{}\" is none of join, leave, assign, arrive, lost, update, evaluate, end, "
-                                 "suspect, return, exclude, pause, continue, part",
+                                 "suspect, return, exclude, pause, continue, part, resume",
                                  type));
 }
 

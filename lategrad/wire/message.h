@@ -16,6 +16,8 @@
 
 namespace lategrad {
 
+class Archive;
+
 enum class MessageType : std::uint8_t {
     hello = 1,      ///< worker → server: I am here; `examples` is my batch size, `elements` my model's size
     parameters = 2, ///< server → worker: compute gradient `step` on these, which are `version`
@@ -50,6 +52,9 @@ struct Message {
     Reason reason = Reason::none;
     Buffer payload;
 };
+
+/// All of it, for checkpoints (lategrad/core/archive.h).
+void persist(Archive& archive, Message& message);
 
 inline constexpr std::size_t kHeaderBytes = 128;
 /// A peer that announces more is wrong or hostile.

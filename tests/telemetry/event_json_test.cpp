@@ -55,6 +55,9 @@ static auto fields(const PauseEvent& e) {
 static auto fields(const ContinueEvent& e) {
     return std::tie(e.active);
 }
+static auto fields(const ResumeEvent& e) {
+    return std::tie(e.incarnation, e.version);
+}
 static auto fields(const PartEvent& e) {
     return std::tie(e.part, e.worker);
 }
@@ -100,7 +103,7 @@ AppliedGradient any_applied(Version version) {
 
 RunEventBody any_body() {
     const Version version{any_bits() >> 1};
-    switch (*rc::gen::inRange(0, 14)) {
+    switch (*rc::gen::inRange(0, 15)) {
     case 0: return JoinEvent{any_worker(), static_cast<std::uint32_t>(any_bits())};
     case 1: return LeaveEvent{any_worker()};
     case 2: {
@@ -125,6 +128,7 @@ RunEventBody any_body() {
     case 9: return ExcludeEvent{any_worker(), any_of(kLastReason)};
     case 10: return PauseEvent{any_bits(), any_bits()};
     case 11: return ContinueEvent{any_bits()};
+    case 13: return ResumeEvent{Incarnation{static_cast<std::uint32_t>(any_bits())}, version};
     case 12: return PartEvent{static_cast<std::uint32_t>(any_bits()), any_worker()};
     default: return EndEvent{any_of(Outcome::diverged)};
     }
@@ -165,6 +169,8 @@ TEST(EventJson, lines_by_example) {
     EXPECT_EQ(to_json_line({t, PauseEvent{2, 3}}), R"({"type":"pause","seconds":1.000250,"active":2,"needed":3})");
     EXPECT_EQ(to_json_line({t, ContinueEvent{3}}), R"({"type":"continue","seconds":1.000250,"active":3})");
     EXPECT_EQ(to_json_line({t, PartEvent{5, w}}), R"({"type":"part","seconds":1.000250,"part":5,"worker":3})");
+    EXPECT_EQ(to_json_line({t, ResumeEvent{Incarnation{2}, Version{40}}}),
+              R"({"type":"resume","seconds":1.000250,"incarnation":2,"version":40})");
     EXPECT_EQ(to_json_line({t, EndEvent{Outcome::time_limit}}),
               R"({"type":"end","seconds":1.000250,"outcome":"time limit"})");
 }
@@ -212,7 +218,7 @@ TEST(EventJson, says_what_is_wrong_with_a_line) {
     EXPECT_EQ(complaint(R"({"seconds":1})"), "field \"type\" is missing");
     EXPECT_EQ(complaint(R"({"type":"nap","seconds":1})"),
               "type \"nap\" is none of join, leave, assign, arrive, lost, update, evaluate, end, suspect, return, "
-              "exclude, pause, continue, part");
+              "exclude, pause, continue, part, resume");
     EXPECT_EQ(complaint(R"({"type":"leave","seconds":-1,"worker":0})"), "field \"seconds\" is not a time in seconds");
     EXPECT_EQ(complaint(R"({"type":"leave","seconds":1,"worker":-3})"), "field \"worker\" is not a whole number");
     EXPECT_EQ(complaint(R"({"type":"leave","seconds":1,"worker":4294967296})"),
