@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -391,7 +392,7 @@ class ArchiveReader final : public Archive {
         BufferPool* pool;
         std::size_t taken = 0; ///< of its bound, by what was read
     };
-    std::vector<Pool> pools_; ///< the first is unnamed_
+    std::vector<Pool> pools_; ///< the first lends what is of no named pool
     std::vector<Buffer> met_;
 };
 
