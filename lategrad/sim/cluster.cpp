@@ -130,17 +130,25 @@ void Cluster::happen(const Happening& what) {
 
 // ---- Nodes
 
-void Cluster::start_life(std::uint32_t worker) {
-    Seat& seat = seats_[worker];
-    seat.buffers =
+void Cluster::make_buffers(std::uint32_t worker) {
+    seats_[worker].buffers =
         std::make_unique<WorkerBuffers>(codec_, options_.server.size, options_.policy.held_of_one_worker_max(),
                                         computation_ ? BufferPool::Memory::real : BufferPool::Memory::nominal);
-    if (computation_) computation_->begin_life(WorkerId{worker}, *seat.buffers);
-    seat.worker.emplace(WorkerOptions{.worker = WorkerId{worker},
-                                      .examples = options_.examples[worker],
-                                      .run = options_.server.run,
-                                      .size = options_.server.size},
-                        codec_, *seat.buffers);
+    if (computation_) computation_->begin_life(WorkerId{worker}, *seats_[worker].buffers);
+}
+
+void Cluster::make_worker(std::uint32_t worker) {
+    seats_[worker].worker.emplace(WorkerOptions{.worker = WorkerId{worker},
+                                                .examples = options_.examples[worker],
+                                                .run = options_.server.run,
+                                                .size = options_.server.size},
+                                  codec_, *seats_[worker].buffers);
+}
+
+void Cluster::start_life(std::uint32_t worker) {
+    Seat& seat = seats_[worker];
+    make_buffers(worker);
+    make_worker(worker);
     ++seat.lives;
     seat.lifetime_set = false;
     beat(worker);

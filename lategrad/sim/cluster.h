@@ -81,6 +81,12 @@ class Cluster {
     /// the run ends; `failure` says why.
     bool run(std::uint64_t events_max = UINT64_MAX);
 
+    /// All of the cluster's state, nodes, messages and computations, between two steps; for one made with the same
+    /// options. What was to be told of is told already. REQUIRES: no kill, revive, freeze, thaw or event of the
+    /// caller's own is asked for before it is read. The pools of `versions`, and the publisher's, are the caller's to
+    /// name before.
+    void persist(Archive& archive);
+
     bool done() const { return done_; }
     Time now() const { return queue_.now(); }
     const Server& server() const { return *server_; }
@@ -105,9 +111,14 @@ class Cluster {
         evaluated,
     };
     struct Happening {
-        Kind kind;
+        Kind kind = Kind::evaluated;
         std::uint32_t worker = 0;
         std::uint64_t slot = 0;
+        template <class A>
+        void archive(A& archive) {
+            archive.enumerator(kind, Kind::evaluated);
+            archive(worker, slot);
+        }
     };
     static constexpr std::uint64_t kAnyLife = UINT64_MAX;
 
@@ -132,6 +143,7 @@ class Cluster {
             slots_[slot].life = life;
             return slot;
         }
+        void persist(Archive& archive);
         const Letter& at(std::uint64_t slot) const { return slots_[slot]; }
         void free(std::uint64_t slot) {
             slots_[slot].event = Timer{}; // lets go of its buffers
@@ -159,6 +171,10 @@ class Cluster {
     struct Alarm {
         Time at = kNever;
         std::uint64_t number = 0; ///< of the one that is set
+        template <class A>
+        void archive(A& archive) {
+            archive(at, number);
+        }
     };
 
     struct Seat {
@@ -180,6 +196,9 @@ class Cluster {
         Alarm alarm;
     };
 
+    void persist_seat(Archive& archive, std::uint32_t worker);
+    void make_buffers(std::uint32_t worker);
+    void make_worker(std::uint32_t worker);
     void start_life(std::uint32_t worker);
     void begin();
     void happen(const Happening& what);

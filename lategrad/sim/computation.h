@@ -7,6 +7,8 @@
 
 namespace lategrad {
 
+class Archive;
+
 /// Gradients, updates and evaluations of a simulated cluster. One thread calls; the results depend on what is asked for
 /// alone, not on when or on how many threads it is computed.
 class Computation {
@@ -30,6 +32,9 @@ class Computation {
     /// Reads a push's payload as it arrives, and fills in what it found.
     virtual void validate(MessageArrived& push) = 0;
     virtual void update(UpdateTask& task) = 0;
+
+    /// All of its state, between two calls: what is under way is computed again by who reads it.
+    virtual void persist(Archive& archive) = 0;
 
     /// A version to be evaluated; may go on in the background.
     virtual void evaluate(const Snapshot& snapshot) = 0;

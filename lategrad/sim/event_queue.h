@@ -28,6 +28,14 @@ class EventQueue {
     bool empty() const { return first_due_ == due_.size() && later_.empty(); }
     Time now() const { return now_; }
 
+    /// Happenings as they lie in memory.
+    template <class A>
+    void archive(A& archive) {
+        archive(now_, sequence_, first_due_);
+        archive(due_, later_);
+        archive.require(first_due_ <= due_.size(), "more is done than was due");
+    }
+
     /// The next one; its time is now. REQUIRES: not empty.
     Happening pop() {
         const bool from_due = first_due_ < due_.size() && (later_.empty() || due_[first_due_].before(later_.top()));
@@ -50,12 +58,20 @@ class EventQueue {
         std::uint64_t sequence;
         Happening what;
 
+        template <class A>
+        void archive(A& archive) {
+            archive(at, sequence, what);
+        }
         bool before(const Entry& other) const { return at != other.at ? at < other.at : sequence < other.sequence; }
     };
 
     /// Four children to a node: half the levels of a binary heap, which is what a heap beyond the cache costs.
     class Heap {
       public:
+        template <class A>
+        void archive(A& archive) {
+            archive(entries_);
+        }
         bool empty() const { return entries_.empty(); }
         const Entry& top() const { return entries_.front(); }
 

@@ -50,14 +50,30 @@ class SharedLink {
     /// worker.
     std::optional<std::uint32_t> take_ended(Time now);
 
+    template <class A>
+    void archive(A& archive) {
+        archive.section("link");
+        drop_cut();
+        std::vector<Transfer> transfers;
+        if (!archive.reading()) {
+            for (auto rest = ends_; !rest.empty(); rest.pop()) transfers.push_back(rest.top());
+        }
+        archive(now_, served_, bytes_moved_, under_way_, next_id_, current_, transfers);
+        ends_ = decltype(ends_)(std::greater<>(), std::move(transfers));
+    }
+
     /// Moved so far, up to the last call.
     double bytes_moved() const { return bytes_moved_; }
 
   private:
     struct Transfer {
-        double ends_at; ///< in units of served_
-        std::uint32_t worker;
-        std::uint64_t id;
+        double ends_at = 0; ///< in units of served_
+        std::uint32_t worker = 0;
+        std::uint64_t id = 0;
+        template <class A>
+        void archive(A& archive) {
+            archive(ends_at, worker, id);
+        }
         friend bool operator>(const Transfer& a, const Transfer& b) {
             return std::pair(a.ends_at, a.worker) > std::pair(b.ends_at, b.worker);
         }

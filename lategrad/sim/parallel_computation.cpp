@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 
 namespace lategrad {
@@ -46,8 +47,13 @@ void ParallelComputation::begin_life(WorkerId worker, WorkerBuffers& buffers) {
 void ParallelComputation::start(WorkerId worker, const ComputeJob& job, Time due) {
     Gradient& gradient = gradients_[worker.value()];
     CHECK(!gradient.task && gradient.codecs);
-    Batcher& batcher = batchers_[worker.value()]; // of one task at a time
     gradient.job = job;
+    compute(gradient, batchers_[worker.value()], due);
+}
+
+/// The batcher is of one task at a time.
+void ParallelComputation::compute(Gradient& gradient, Batcher& batcher, Time due) {
+    gradient.due = due;
     gradient.task = submit(due, [&gradient, &batcher](GradientSource& source, Batch& batch) {
         ComputeJob& mine = gradient.job;
         batcher.draw(mine.data, batch);
@@ -85,19 +91,45 @@ void ParallelComputation::validate(MessageArrived& push) {
 
 void ParallelComputation::evaluate(const Snapshot& snapshot) {
     Judged judged;
+    judged.snapshot = snapshot;
     judged.result = std::make_unique<Evaluation>();
     judged.task = submit(snapshot.at, [this, snapshot, &result = *judged.result](GradientSource&, Batch&) {
         result = evaluate_(snapshot);
     });
-    judged_.push(std::move(judged));
+    judged_.push_back(std::move(judged));
 }
 
 std::optional<Evaluation> ParallelComputation::finish_evaluation() {
     CHECK(!judged_.empty());
     const Judged judged = std::move(judged_.front());
-    judged_.pop();
+    judged_.pop_front();
     wait_for(*judged.task);
     return *judged.result;
+}
+
+void ParallelComputation::persist(Archive& archive) {
+    archive.section("computation");
+    archive.expect(gradients_.size(), "the number of workers");
+    for (std::size_t i = 0; i < gradients_.size(); ++i) {
+        Gradient& gradient = gradients_[i];
+        // Waited for: the task uses what is written here.
+        if (gradient.task) wait_for(*gradient.task);
+        bool under_way = gradient.task != nullptr;
+        archive(under_way);
+        if (under_way) {
+            lategrad::persist(archive, gradient.job);
+            archive(gradient.due);
+        }
+        archive(*gradient.codecs);
+        if (archive.reading() && under_way) compute(gradient, batchers_[i], gradient.due);
+    }
+    std::size_t evaluations = judged_.size();
+    archive(evaluations);
+    for (std::size_t i = 0; i < evaluations; ++i) {
+        Snapshot snapshot = archive.reading() ? Snapshot{} : judged_[i].snapshot;
+        archive(snapshot.version, snapshot.at, snapshot.examples_applied, snapshot.params);
+        if (archive.reading()) evaluate(snapshot);
+    }
 }
 
 ParallelComputation::TaskPtr ParallelComputation::submit(Time due, std::function<void(GradientSource&, Batch&)> work) {

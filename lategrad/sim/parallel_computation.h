@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <deque>
 #include <queue>
 #include <thread>
 #include <vector>
@@ -38,6 +39,7 @@ class ParallelComputation final : public Computation {
     Computed finish(WorkerId worker) override;
     void cancel(WorkerId worker) override;
     void validate(MessageArrived& push) override;
+    void persist(Archive& archive) override;
     void update(UpdateTask& task) override { task.run(updates_); }
     void evaluate(const Snapshot& snapshot) override;
     std::optional<Evaluation> finish_evaluation() override;
@@ -61,13 +63,16 @@ class ParallelComputation final : public Computation {
         std::optional<GradientCodecs> codecs; ///< of its worker's process
         TaskPtr task;
         ComputeJob job;
+        Time due;
         double loss = 0;
     };
     struct Judged {
         TaskPtr task;
+        Snapshot snapshot;
         std::unique_ptr<Evaluation> result;
     };
 
+    void compute(Gradient& gradient, Batcher& batcher, Time due);
     TaskPtr submit(Time due, std::function<void(GradientSource&, Batch&)> work);
     void wait_for(Task& task);
     void run(GradientSource& source);
@@ -81,7 +86,7 @@ class ParallelComputation final : public Computation {
     const PublishCodec& publish_codec_;
     ThreadPool& updates_;
     std::vector<Gradient> gradients_; ///< by worker
-    std::queue<Judged> judged_;
+    std::deque<Judged> judged_; ///< in the order in which they were asked for
 
     std::mutex mutex_;
     std::condition_variable submitted_, ended_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 
 namespace lategrad {
@@ -115,6 +116,18 @@ void Worker::leave(Time now, Effects& out) {
     send({.type = MessageType::goodbye}, out);
     out.done = true;
     out.wake_at = now + kGrace;
+}
+
+void Worker::persist(Archive& archive) {
+    archive.section("worker");
+    archive.expect(options_.worker, "the worker");
+    archive.expect(options_.examples, "its batch size");
+    archive(said_hello_, stopping_, told_to_stop_, at_once_, incarnation_, computing_, version_, step_scale_);
+    bool has_next = next_.has_value();
+    archive(has_next);
+    if (archive.reading() && has_next) next_.emplace();
+    if (has_next) lategrad::persist(archive, *next_);
+    archive(sent_, refund_, residual_scale_);
 }
 
 void Worker::send(Message message, Effects& out) {

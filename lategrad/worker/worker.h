@@ -28,6 +28,9 @@ class Worker final : public Node {
 
     void handle(const Event& event, Time now, Effects& out) override;
 
+    /// All of its state, between two events; for a worker made with the same options.
+    void persist(Archive& archive);
+
     /// Set once the server has refused this worker, or has given it up: why, and what it said of that.
     struct Refusal {
         Reason reason;

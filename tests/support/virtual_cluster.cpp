@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 #include "lategrad/server/push_check.h"
 
@@ -61,6 +62,19 @@ class VirtualCluster::Functions final : public Computation {
     }
 
     void validate(MessageArrived& push) override { check_(push); }
+
+    void persist(Archive& archive) override {
+        for (Job& job : jobs_) {
+            bool under_way = static_cast<bool>(job.job.grad);
+            archive(under_way);
+            if (under_way) {
+                lategrad::persist(archive, job.job);
+                archive(job.params, job.loss);
+            }
+            archive(*job.codecs);
+            if (archive.reading() && under_way) job.decoded = job.codecs->decode(job.job);
+        }
+    }
 
     void update(UpdateTask& task) override { task.run(pool_); }
 
@@ -121,6 +135,8 @@ VirtualCluster::VirtualCluster(VirtualClusterOptions options)
                            .examples = options.examples,
                            .compute_time = options.duration,
                            .update_time = options.update_duration,
+                           .links = options.links,
+                           .failures = options.failures,
                            .publisher = publisher_ ? &*publisher_ : nullptr,
                            .copies = options.copies};
     cluster.server.trainable = floats_;
@@ -133,6 +149,11 @@ VirtualCluster::VirtualCluster(VirtualClusterOptions options)
 }
 
 VirtualCluster::~VirtualCluster() = default;
+
+void VirtualCluster::persist(Archive& archive) {
+    archive.pools({&versions_, &published_});
+    cluster_->persist(archive);
+}
 
 std::vector<float> VirtualCluster::parameters() const {
     const auto floats = server().parameters().floats();

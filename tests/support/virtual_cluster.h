@@ -40,6 +40,8 @@ struct VirtualClusterOptions {
     /// How long that takes.
     std::function<Duration(WorkerId, Step)> duration = [](WorkerId, Step) { return Duration(1); };
     Duration update_duration{0};
+    LinkOptions links;    ///< `latency` is below
+    FailureModel failures;
     Duration latency{0}; ///< of every message; the order between two peers is kept
 
     /// How often a worker's push arrives; more than once is a duplicate.
@@ -63,6 +65,7 @@ class VirtualCluster {
     void thaw(WorkerId worker, Time at) { cluster_->thaw(worker, at); }
     void revive(WorkerId worker, Time at) { cluster_->revive(worker, at); }
     void tell_server(Time at, Event event) { cluster_->tell_server(at, std::move(event)); }
+    void persist(Archive& archive);
     bool step() { return cluster_->step(); }
     bool run(std::uint64_t events_max = 10'000'000) { return cluster_->run(events_max); }
 
