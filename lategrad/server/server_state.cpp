@@ -41,7 +41,7 @@ void Server::persist_settled(Archive& archive) {
 void Server::persist(Archive& archive) {
     persist_settled(archive);
     archive.section("on its way");
-    archive(silence_, waiting_, updating_, send_, cancel_);
+    archive(ended_at_, checkpoint_at_, silence_, waiting_, updating_, send_, cancel_);
     FusedUpdate& sum = update_.sum;
     archive(sum.in, sum.out, sum.learning_rate, update_.makes, update_.bases, update_.newcomers);
     std::size_t terms = sum.terms.size();

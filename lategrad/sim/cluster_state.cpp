@@ -21,6 +21,7 @@ void Cluster::Letters::persist(Archive& archive) {
 void Cluster::persist(Archive& archive) {
     archive.section("cluster");
     archive.expect(seats_.size(), "the number of workers");
+    effects_.clear(); // of the last event, which may hold buffers of a worker that has died since
     // A life's memory before what is in it.
     for (std::uint32_t worker = 0; worker < seats_.size(); ++worker) {
         Seat& seat = seats_[worker];
