@@ -125,6 +125,10 @@ std::string indented(const std::string& json) {
 }
 
 int compare(Lists lists, RunOptions options, bool policy_given, bool codec_given) {
+    if (!options.resume.empty()) {
+        throw InputError(
+            fmt::format("--resume {}: compare makes runs of its own; resume one of them by train", options.resume));
+    }
     Signals signals;
     if (policy_given) throw InputError("--policy: compare takes several: --policies sync,backup,reuse");
     if (codec_given && !lists.codecs.empty())

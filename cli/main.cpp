@@ -124,6 +124,15 @@ int run(std::vector<std::string> arguments) {
                 }
             }
             if (named.command->get_option_no_throw("--config")) {
+                // A run that is resumed has its options in its folder.
+                for (std::size_t i = named.words; i < arguments.size(); ++i) {
+                    std::string run;
+                    if (arguments[i].starts_with("--resume=")) run = arguments[i].substr(9);
+                    else if (arguments[i] == "--resume" && i + 1 < arguments.size()) run = arguments[i + 1];
+                    if (run.empty()) continue;
+                    arguments.insert(arguments.begin() + static_cast<std::ptrdiff_t>(named.words), "--config=" + run);
+                    break;
+                }
                 const auto words = arguments.begin() + static_cast<std::ptrdiff_t>(named.words);
                 auto expanded = lategrad::expand_config(*named.command, {words, arguments.end()});
                 arguments.resize(named.words);

@@ -223,6 +223,14 @@ void add_run_options(CLI::App& command, RunOptions& o) {
         ->type_name("UPDATES");
     add(kRun, "--threads", o.threads, "libtorch's intra-op threads per worker");
     add(kRun, "--device", o.device, "cpu");
+    add(kRun, "--checkpoint-every", o.checkpoint_every,
+        "a time or a number of updates between two checkpoints, from which --resume goes on; 0: none")
+        ->type_name("TIME|UPDATES");
+    add(kRun, "--keep", o.keep, "how many checkpoints are kept; 0: all")->type_name("N");
+    add(kRun, "--resume", o.resume,
+        "go on with the run in this folder from its last checkpoint; its options hold, "
+        "and those on the command line win")
+        ->type_name("RUN");
     add(kRun, "--out", o.out, "run folder; default runs/TIME-MODEL-POLICY")->type_name("DIR");
     flag(kRun, "--quiet", o.quiet, "no progress, and no summary but --json");
     flag(kRun, "--json", o.json, "the summary as JSON, as the last thing on standard output");
@@ -314,6 +322,8 @@ std::string to_toml(const RunOptions& o) {
     if (!o.overdue_after.empty()) text("overdue-after", o.overdue_after);
     plain("reject-norm", o.reject_norm);
     plain("quarantine-after", o.quarantine_after);
+    text("checkpoint-every", o.checkpoint_every);
+    plain("keep", o.keep);
     plain("threads", o.threads);
     text("device", o.device);
     return out;
@@ -419,6 +429,16 @@ Job resolve(const RunOptions& given) {
         require(*job.time_limit > Duration::zero(), fmt::format("--time-limit {}: expected more than 0", o.time_limit));
     }
     job.silence = resolve_silence(o);
+    if (const auto updates = parse_number<std::uint64_t>(o.checkpoint_every)) {
+        job.checkpoints = *updates > 0;
+        job.checkpoint_updates = *updates;
+    } else {
+        job.checkpoint_time = parse_duration(o.checkpoint_every, "--checkpoint-every");
+        job.checkpoints = job.checkpoint_time > Duration::zero();
+    }
+    require(o.resume.empty() || o.out.empty() || o.out == o.resume,
+            fmt::format("--out {}: a run that is resumed goes on in its own folder, {}", o.out, o.resume));
+    if (!o.resume.empty()) o.out = o.resume;
     require(o.reject_norm == 0 || o.reject_norm > 1,
             fmt::format("--reject-norm {}: expected a number above 1, or 0 for no limit", o.reject_norm));
     require(o.quarantine_after <= std::numeric_limits<std::uint32_t>::max(), "--quarantine-after: too large");

@@ -73,8 +73,12 @@ struct RunOptions {
     // Found, not given: a comment in the run's config.toml.
     std::string curvature_estimate;
 
+    std::string checkpoint_every = "60s"; ///< a time, or a number of updates; 0: none
+    std::uint64_t keep = 3;               ///< checkpoints
+
     // Of one command, not of the run: not written to its folder.
     std::string out;
+    std::string resume;
     bool quiet = false;
     bool json = false;
 };
@@ -131,6 +135,9 @@ struct Job {
     StraggleModel straggle;
     std::optional<Duration> time_limit;
     SilenceOptions silence;
+    bool checkpoints = true;
+    std::uint64_t checkpoint_updates = 0; ///< between two; 0: by time
+    Duration checkpoint_time{0};
 };
 
 /// Throws InputError naming the option, what is wrong with it and what would be right.

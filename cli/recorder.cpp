@@ -8,6 +8,7 @@
 
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
+#include "lategrad/files/file.h"
 #include "lategrad/torch/weights.h"
 #include "lategrad/transport/clock.h"
 
@@ -16,8 +17,11 @@ namespace lategrad {
 Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, const RecorderOptions& options)
     : problem_(problem),
       events_(options.events),
-      folder_(RunFolder::create(path, to_toml(problem.job.options) + options.own_config, run_fingerprint(problem),
-                                problem.model ? problem.model->size() * sizeof(float) : 0)),
+      resume_(options.resume),
+      config_toml_(to_toml(problem.job.options) + options.own_config),
+      folder_(resume_ ? RunFolder::resume(path, config_toml_, resume_->summary().ledger.at("events"))
+                      : RunFolder::create(path, config_toml_, run_fingerprint(problem),
+                                          problem.model ? problem.model->size() * sizeof(float) : 0)),
       builder_({.policy = problem.job.options.policy,
                 .workers = static_cast<std::uint32_t>(problem.job.options.workers),
                 .wait_for = static_cast<std::uint32_t>(problem.job.policy.wait_for),
@@ -27,6 +31,18 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
                 .codec = problem.job.options.codec,
                 .publish_codec = problem.job.options.publish_codec}) {
     const Job& job = problem.job;
+    if (resume_) {
+        read_events(folder_.events(), [this](const RunEvent& event) {
+            builder_.tell(event);
+            trace_.tell(event);
+        });
+    }
+    if (job.checkpoints && events_ && (problem.model || options.simulation)) {
+        simulation_ = options.simulation;
+        const auto kind = simulation_ ? CheckpointSummary::Kind::simulation : CheckpointSummary::Kind::server;
+        checkpointer_ = std::make_unique<Checkpointer>(problem, kind, folder_.checkpoints(), config_toml_,
+                                                       [events = folder_.events()] { sync_file(events); });
+    }
     if (options.progress) {
         progress_.emplace(stderr, is_terminal(stderr),
                           ProgressGoal{.updates = job.options.updates,
@@ -39,19 +55,43 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
     }
 }
 
+std::optional<Checkpoint> checkpoint_to_resume(const RunOptions& options, CheckpointSummary::Kind kind) {
+    if (options.resume.empty()) return std::nullopt;
+    require_run_folder(options.resume);
+    Checkpoint checkpoint = open_newest(RunFolder::checkpoints_of(options.resume),
+                                        [](const std::string& what) { spdlog::warn("--resume: {}", what); });
+    if (checkpoint.summary().kind != kind) {
+        throw InputError(fmt::format("--resume {}: its checkpoints are those of a {}; resume it by the command that "
+                                     "made it",
+                                     options.resume, to_string(checkpoint.summary().kind)));
+    }
+    return checkpoint;
+}
+
 RunHooks Recorder::hooks() {
-    return {.tell = [this](const RunEvent& event) {
-        builder_.tell(event);
-        if (events_) {
-            folder_.tell(event);
-            trace_.tell(event);
-        }
-        if (progress_) progress_->tell(event);
-    }};
+    RunHooks hooks{.tell =
+                       [this](const RunEvent& event) {
+                           builder_.tell(event);
+                           if (events_) {
+                               folder_.tell(event);
+                               trace_.tell(event);
+                           }
+                           if (progress_) progress_->tell(event);
+                       },
+                   .resume = resume_};
+    if (checkpointer_) {
+        hooks.checkpoint = [this](CheckpointDue&& due) {
+            folder_.flush_events();
+            if (!folder_.damaged()) checkpointer_->submit(std::move(due)); // else it would know of events that are lost
+            if (simulation_) checkpointer_->wait();
+        };
+    }
+    return hooks;
 }
 
 const Summary& Recorder::finish(const Trained& trained) {
     if (progress_) progress_->finish();
+    if (checkpointer_) checkpointer_->finish();
     summary_ = builder_.summary();
     // Two accounts of every gradient, the server's ledger and the events it told, must come to the same.
     CHECK(summary_.pushed == trained.ledger.pushed && summary_.applied == trained.ledger.applied);

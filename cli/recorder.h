@@ -3,9 +3,11 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "cli/checkpointer.h"
 #include "cli/signals.h"
 #include "cli/training.h"
 #include "lategrad/telemetry/progress.h"
@@ -21,7 +23,13 @@ struct RecorderOptions {
     bool events = true;               ///< false: only the summary; events.jsonl and trace.json stay empty
     std::optional<std::string> model; ///< for the summary; default the run's
     std::string own_config;           ///< TOML of the command's own options, behind those of the run
+    const Checkpoint* resume = nullptr;
+    bool simulation = false; ///< checkpoints are all of it, and written at once
 };
+
+/// The newest whole checkpoint of the run that --resume names, if it names one. Damaged ones are warned of.
+std::optional<Checkpoint> checkpoint_to_resume(const RunOptions& options,
+                                               CheckpointSummary::Kind kind = CheckpointSummary::Kind::server);
 
 class Recorder {
   public:
@@ -41,11 +49,15 @@ class Recorder {
   private:
     const Problem& problem_;
     bool events_;
+    const Checkpoint* resume_;
+    std::string config_toml_;
     RunFolder folder_;
     SummaryBuilder builder_;
     TraceBuilder trace_;
     Summary summary_;
     std::optional<Progress> progress_;
+    bool simulation_ = false;
+    std::unique_ptr<Checkpointer> checkpointer_; ///< where checkpoints are wanted
 };
 
 /// A whole recorded run: `train` carries it out with the recorder's hooks, to which Ctrl-C is added; then it is shown

@@ -19,6 +19,7 @@
 #include "cli/recorder.h"
 #include "cli/signals.h"
 #include "cli/training.h"
+#include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/quantity.h"
 #include "lategrad/core/random.h"
@@ -137,10 +138,13 @@ Problem timing_problem(const Job& job) {
     return problem;
 }
 
+/// How many updates there are between two looks at the clock.
+constexpr std::uint64_t kUpdatesPerLook = 64;
+
 /// The run itself. Without a computation, timing, ledger and policy are the same, and payloads have a size alone.
 Trained run_cluster(const Problem& problem, const Simulation& simulation, const RunHooks& hooks, Effort& effort,
                     Computation* computation, const Codec& codec, BufferPool& versions, Buffer initial,
-                    Publisher* publisher) {
+                    Publisher* publisher, BufferPool* published) {
     const Job& job = problem.job;
     const auto optimizer = make_optimizer(job.optimizer, computation ? simulation.trainable : 1);
     ClusterOptions options;
@@ -158,19 +162,64 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
     options.publisher = publisher;
 
     std::atomic<bool> stop = false;
+    std::uint64_t told = 0; // events, by this run and the one it goes on with
     Cluster cluster(
         std::move(options), codec, *optimizer, std::move(initial), versions, computation, [&](const RunEvent& event) {
             const RunEventBody& body = event.body;
             effort.policy_events += std::holds_alternative<ArriveEvent>(body) ||
                                     std::holds_alternative<JoinEvent>(body) || std::holds_alternative<LeaveEvent>(body);
+            ++told;
             if (hooks.tell) hooks.tell(event);
         });
+    const auto persist = [&](Archive& archive) {
+        archive.pools({&versions});
+        if (published) archive.pools({published});
+        archive.section("simulation");
+        archive(told);
+        cluster.persist(archive);
+    };
+    if (hooks.resume) {
+        BufferPool unnamed(std::numeric_limits<std::size_t>::max() / 2);
+        hooks.resume->read_state(unnamed, persist);
+    }
+    // All of the cluster, and at once: what is shared with a file that is being written is out of its pool, which must
+    // not depend on how fast this machine is.
+    const auto checkpoint = [&] {
+        ArchiveWriter archive;
+        persist(archive);
+        const Server& server = cluster.server();
+        hooks.checkpoint({.version = server.version(),
+                          .at = cluster.now(),
+                          .events = told,
+                          .examples_applied = server.examples_applied(),
+                          .ledger = server.totals().by_name(),
+                          .params = server.parameters(),
+                          .state = archive.finish()});
+    };
+    const bool checkpoints = job.checkpoints && hooks.checkpoint;
+    auto checkpoint_at = std::chrono::steady_clock::now();
+    Version checkpoint_version = cluster.server().version();
+    const auto due = [&] {
+        const Version version = cluster.server().version();
+        if (!checkpoints || version == checkpoint_version) return false;
+        const bool by_updates = job.checkpoint_updates > 0 && version.value() % job.checkpoint_updates == 0;
+        const bool looks = version.value() % kUpdatesPerLook == 0 && job.checkpoint_time > Duration::zero();
+        const bool by_time = looks && std::chrono::steady_clock::now() - checkpoint_at >= job.checkpoint_time;
+        checkpoint_version = version;
+        return by_updates || by_time;
+    };
     const auto began = std::chrono::steady_clock::now();
     {
         const StopAsked asked(hooks, [&stop] { stop = true; });
         while (cluster.step()) {
-            if (stop.load(std::memory_order_relaxed) && stop.exchange(false))
+            if (due()) {
+                checkpoint();
+                checkpoint_at = std::chrono::steady_clock::now();
+            }
+            if (stop.load(std::memory_order_relaxed) && stop.exchange(false)) {
+                if (checkpoints && !cluster.done()) checkpoint();
                 cluster.tell_server(cluster.now(), StopRequested{});
+            }
         }
     }
     if (!cluster.done()) {
@@ -202,7 +251,8 @@ Trained simulate_timing(const Problem& problem, const Simulation& simulation, co
     BufferPool versions(std::numeric_limits<std::size_t>::max() / 2, BufferPool::Memory::nominal);
     // Parameters are as long as what is sent of them.
     Buffer initial = versions.lease(PublishCodec(o.publish_codec, setup).payload_bytes_typical());
-    return run_cluster(problem, simulation, hooks, effort, nullptr, *codec, versions, std::move(initial), nullptr);
+    return run_cluster(problem, simulation, hooks, effort, nullptr, *codec, versions, std::move(initial), nullptr,
+                       nullptr);
 }
 
 Trained simulate_training(const Problem& problem, const Simulation& simulation, const RunHooks& hooks, Effort& effort) {
@@ -242,7 +292,7 @@ Trained simulate_training(const Problem& problem, const Simulation& simulation, 
     std::optional<Publisher> publisher;
     if (!publish_codec.in_place()) publisher.emplace(publish_codec, published, published);
     return run_cluster(problem, simulation, hooks, effort, &*computation, *codec, versions, std::move(initial),
-                       publisher ? &*publisher : nullptr);
+                       publisher ? &*publisher : nullptr, &published);
 }
 
 int simulate(SimulateOptions given) {
@@ -301,11 +351,14 @@ int simulate(SimulateOptions given) {
     problem = certified(std::move(problem));
 
     Effort effort;
-    const RecorderOptions recording{.transport = std::string(kSimulated),
-                                    .progress = !o.quiet,
-                                    .events = given.log.empty() ? real : given.log == "events",
-                                    .model = given.payload.empty() ? std::nullopt : std::optional<std::string>("none"),
-                                    .own_config = own_config(given)};
+    RecorderOptions recording{.transport = std::string(kSimulated),
+                              .progress = !o.quiet,
+                              .events = given.log.empty() ? real : given.log == "events",
+                              .model = given.payload.empty() ? std::nullopt : std::optional<std::string>("none"),
+                              .own_config = own_config(given)};
+    const auto resume = checkpoint_to_resume(o, CheckpointSummary::Kind::simulation);
+    recording.simulation = true;
+    recording.resume = resume ? &*resume : nullptr;
     const int status = run_recorded(problem, recording, signals, [&](const RunHooks& hooks) {
         return real ? simulate_training(problem, simulation, hooks, effort)
                     : simulate_timing(problem, simulation, hooks, effort);

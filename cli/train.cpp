@@ -49,8 +49,12 @@ int train_here(const RunOptions& options, const ComputeOptions& compute) {
     Signals signals;
     const Problem problem = problem_of(options, compute, true);
     warn_of_surprises(problem);
+    const auto resume = checkpoint_to_resume(options);
     return run_recorded(problem,
-                        {.transport = "threads", .progress = !options.quiet, .own_config = compute.toml("train")},
+                        {.transport = "threads",
+                         .progress = !options.quiet,
+                         .own_config = compute.toml("train"),
+                         .resume = resume ? &*resume : nullptr},
                         signals, [&](const RunHooks& hooks) { return train_in_threads(problem, hooks); });
 }
 
@@ -70,17 +74,20 @@ int train_over_mpi(RunOptions options, const ComputeOptions& compute, bool worke
         options.workers = workers;
         const Problem problem = problem_of(options, compute, serves);
         // Two payloads per worker: one held, one arriving.
-        transport = session->make_transport(
-            clock, {.payload_bytes_max = received_bytes_max(problem, serves),
-                    .payloads_max = 2 * workers,
-                    .heartbeat = problem.job.silence.heartbeat});
+        transport = session->make_transport(clock, {.payload_bytes_max = received_bytes_max(problem, serves),
+                                                    .payloads_max = 2 * workers,
+                                                    .heartbeat = problem.job.silence.heartbeat});
         if (serves) {
             warn_of_surprises(problem);
-            status = run_recorded(
-                problem,
-                {.transport = session->library(), .progress = !options.quiet, .own_config = compute.toml("train")},
-                signals,
-                [&](const RunHooks& hooks) { return serve(problem, *transport, clock, hooks, {.heartbeats = true}); });
+            const auto resume = checkpoint_to_resume(options);
+            status = run_recorded(problem,
+                                  {.transport = session->library(),
+                                   .progress = !options.quiet,
+                                   .own_config = compute.toml("train"),
+                                   .resume = resume ? &*resume : nullptr},
+                                  signals, [&](const RunHooks& hooks) {
+                                      return serve(problem, *transport, clock, hooks, {.heartbeats = true});
+                                  });
         } else {
             work(problem, WorkerId{static_cast<std::uint32_t>(session->rank() - 1)}, *transport, clock);
             status = 0;

@@ -248,6 +248,10 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
 
     ServerOptions options = server_options(problem, model.trainable(), model.size());
     if (setup.heartbeats) options.silence = job.silence;
+    options.checkpoints = job.checkpoints && hooks.checkpoint;
+    options.checkpoint_updates = job.checkpoint_updates;
+    options.checkpoint_time = job.checkpoint_time;
+    if (hooks.resume) options.incarnation = hooks.resume->summary().incarnation.next();
     if (setup.admission) {
         options.admission = std::move(setup.admission);
         options.run = setup.run;
@@ -261,7 +265,10 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
     const auto optimizer = make_optimizer(job.optimizer, model.trainable());
     // The most that can be alive at once, not what is: one current, one being written, some waiting for their
     // evaluation, and per worker those on the way (with --cancel-late several), one computed on and one that waits.
-    const std::size_t snapshots = hooks.evaluate == EvaluationThread::When::after ? hooks.snapshots_max + 1 : 2;
+    // Of checkpoints one is being written, and one waits.
+    constexpr std::size_t kCheckpoints = 2;
+    const std::size_t snapshots =
+        kCheckpoints + (hooks.evaluate == EvaluationThread::When::after ? hooks.snapshots_max + 1 : 2);
     const std::size_t on_their_way = (InProcessHub::kQueuedMax + 3) * options.workers + 2;
     const std::size_t bytes = model.size() * sizeof(float);
     BufferPool versions((on_their_way + snapshots) * bytes);
@@ -269,13 +276,17 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
     model.initial_parameters(initial.floats());
 
     const PublishCodec publish_codec(o.publish_codec, coding);
-    BufferPool published(2 * bytes);
+    BufferPool published((2 + kCheckpoints) * bytes);
     BufferPool payloads((on_their_way + options.workers + 2) * publish_codec.payload_bytes_max());
     std::optional<Publisher> publisher;
     if (!publish_codec.in_place()) publisher.emplace(publish_codec, published, payloads);
     Server server(options, make_policy(job.policy), *codec, *optimizer, std::move(initial), versions,
                   publisher ? &*publisher : nullptr);
 
+    if (hooks.resume) {
+        BufferPool restored(std::numeric_limits<std::size_t>::max() / 2);
+        hooks.resume->read_state(restored, [&](Archive& archive) { server.resume(archive); });
+    }
     Mailbox mailbox(transport);
     // After the run nobody else needs the cores.
     const bool after = hooks.evaluate == EvaluationThread::When::after;
@@ -305,6 +316,7 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
                            if (!problem.pretend) evaluation.submit(snapshot);
                        },
                    .tell = hooks.tell,
+                   .checkpoint = hooks.checkpoint,
                    .validate = PushCheck(*codec, model.trainable(), options.reject_norm > 0)});
     {
         const StopAsked asked(hooks, [&mailbox] { mailbox.post(StopRequested{}); });
@@ -358,7 +370,8 @@ WorkEnd work(const Problem& problem, WorkerId worker, Transport& transport, cons
     } else {
         source = make_gradient_source(job.model, *problem.data.train, o.threads, o.seed + worker.value());
         // Who straggles is said of the first so many; others do as these.
-        thread.emplace(WorkerId{static_cast<std::uint32_t>(worker.value() % o.workers)}, o.workers, problem.batcher(worker), *source, std::move(codecs), job.straggle, mailbox);
+        thread.emplace(WorkerId{static_cast<std::uint32_t>(worker.value() % o.workers)}, o.workers,
+                       problem.batcher(worker), *source, std::move(codecs), job.straggle, mailbox);
     }
     std::optional<Version> damaged;
     NodeLoop loop(node, transport, clock, mailbox,

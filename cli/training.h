@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cli/options.h"
+#include "lategrad/checkpoint/checkpoint.h"
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/buffer.h"
 #include "lategrad/data/batcher.h"
@@ -23,8 +24,8 @@
 #include "lategrad/telemetry/summary.h"
 #include "lategrad/transport/clock.h"
 #include "lategrad/transport/transport.h"
-#include "lategrad/worker/worker.h"
 #include "lategrad/worker/compute_time.h"
+#include "lategrad/worker/worker.h"
 
 namespace lategrad {
 
@@ -67,6 +68,8 @@ void warn_of_surprises(const Problem& problem);
 /// What a run tells and is told.
 struct RunHooks {
     std::function<void(const RunEvent&)> tell;
+    std::function<void(CheckpointDue&&)> checkpoint; ///< empty: none are made
+    const Checkpoint* resume = nullptr;              ///< to go on from
     EvaluationThread::When evaluate = EvaluationThread::When::beside;
     std::size_t snapshots_max = 256; ///< When::after: how many versions are kept
     /// Called once with a function that asks for the run's end, from any thread; and once with an empty one after it.

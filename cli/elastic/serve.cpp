@@ -28,6 +28,8 @@ constexpr std::size_t kPlacesMax = 100'000;
 constexpr std::size_t kSparePeers = 16;
 /// Of one worker, besides what is held: one that arrives.
 constexpr std::size_t kPayloadsArriving = 2;
+/// Of what is held for an update: the update, a checkpoint being written and one that waits.
+constexpr std::size_t kHolders = 3;
 constexpr std::size_t kWordsBytesMax = 64 * 1024; ///< what is said at the handshake
 
 /// Options of this command alone.
@@ -60,9 +62,10 @@ std::optional<ServerKeys> keys_of(const ServeOptions& own) {
     }
     if (is_loopback(own.listen)) return std::nullopt;
     if (!own.insecure) {
-        throw InputError(fmt::format("--listen {}: whoever reaches it could take part, and read what is sent; make keys "
-                                     "(lategrad keys new DIR) and give --keys DIR, or say --insecure",
-                                     own.listen));
+        throw InputError(
+            fmt::format("--listen {}: whoever reaches it could take part, and read what is sent; make keys "
+                        "(lategrad keys new DIR) and give --keys DIR, or say --insecure",
+                        own.listen));
     }
     spdlog::warn("--insecure: whoever reaches {} can take part, and read and change what is sent", own.listen);
     return std::nullopt;
@@ -89,38 +92,42 @@ int serve(RunOptions options, ServeOptions own) {
     warn_of_surprises(problem);
 
     const SteadyClock clock;
-    const auto transport = listen_zmq(
-        {.listen = own.listen,
-         .peers_max = own.workers_max + kSparePeers,
-         .keys = keys,
-         .link = {.payload_bytes_max = std::max(received_bytes_max(problem, true), kWordsBytesMax),
-                  .payloads_max = own.workers_max * (job.policy.held_of_one_worker_max() + kPayloadsArriving),
-                  .heartbeat = job.silence.heartbeat,
-                  .dead_after = job.silence.dead_after}},
-        clock);
+    const auto transport =
+        listen_zmq({.listen = own.listen,
+                    .peers_max = own.workers_max + kSparePeers,
+                    .keys = keys,
+                    .link = {.payload_bytes_max = std::max(received_bytes_max(problem, true), kWordsBytesMax),
+                             .payloads_max =
+                                 own.workers_max * (kHolders * job.policy.held_of_one_worker_max() + kPayloadsArriving),
+                             .heartbeat = job.silence.heartbeat,
+                             .dead_after = job.silence.dead_after}},
+                   clock);
     const std::vector<std::byte> bytes = to_bytes(welcome_of(problem));
     BufferPool memory(bytes.size());
-    Admission admission{.welcome = memory.lease(bytes.size()),
-                        .traits = traits_of(problem),
-                        .batches = problem.batches};
+    Admission admission{
+        .welcome = memory.lease(bytes.size()), .traits = traits_of(problem), .batches = problem.batches};
     std::memcpy(admission.welcome.data(), bytes.data(), bytes.size());
 
+    const auto resume = checkpoint_to_resume(options);
     Narrator narrator(!options.quiet);
     narrator.listening(transport->endpoint(), own.min_workers, keys.has_value());
-    const int status = run_recorded(
-        problem, {.transport = "ZeroMQ", .progress = !options.quiet, .own_config = own.toml()}, signals,
-        [&](RunHooks hooks) {
-            hooks.tell = [&, tell = hooks.tell](const RunEvent& event) {
-                tell(event);
-                narrator.tell(event);
-            };
-            return serve(problem, *transport, clock, hooks,
-                         {.heartbeats = true,
-                          .admission = std::move(admission),
-                          .run = random_name(),
-                          .places = own.workers_max,
-                          .reassign_after = reassign_after});
-        });
+    const int status = run_recorded(problem,
+                                    {.transport = "ZeroMQ",
+                                     .progress = !options.quiet,
+                                     .own_config = own.toml(),
+                                     .resume = resume ? &*resume : nullptr},
+                                    signals, [&](RunHooks hooks) {
+                                        hooks.tell = [&, tell = hooks.tell](const RunEvent& event) {
+                                            tell(event);
+                                            narrator.tell(event);
+                                        };
+                                        return serve(problem, *transport, clock, hooks,
+                                                     {.heartbeats = true,
+                                                      .admission = std::move(admission),
+                                                      .run = random_name(),
+                                                      .places = own.workers_max,
+                                                      .reassign_after = reassign_after});
+                                    });
     narrator.faults(transport->faults());
     return status;
 }

@@ -97,7 +97,7 @@ class ElasticWork {
             const auto refusal = connection.refusal;
             if (refusal == ZmqRefusal::not_admitted || refusal == ZmqRefusal::handshake ||
                 refusal == ZmqRefusal::version) {
-                throw Refused(fmt::format("--connect {}: {}", options_.connect, connection.why));
+                throw Refused("--connect " + at_address(connection.why));
             }
             return connection.why;
         }
@@ -186,6 +186,11 @@ class ElasticWork {
         return why;
     }
 
+    /// With the address in front, once.
+    std::string at_address(const std::string& why) const {
+        return why.starts_with(options_.connect) ? why : fmt::format("{}: {}", options_.connect, why);
+    }
+
     void say(const std::string& what) {
         if (!options_.quiet && what != said_) spdlog::info("{}", what);
         said_ = what;
@@ -196,10 +201,10 @@ class ElasticWork {
         if (interrupted()) exit_at_once();
         const Duration gone = clock_.now() - lost_at_;
         if (gone + pause_ > reconnect_for_) {
-            throw EnvironmentError(fmt::format("--connect {}: {}; given up after {:.0f} s (--reconnect-for)",
-                                               options_.connect, why, lategrad::seconds(gone)));
+            throw EnvironmentError(fmt::format("--connect {}; given up after {:.0f} s (--reconnect-for)",
+                                               at_address(why), lategrad::seconds(gone)));
         }
-        say(fmt::format("{}: {}; trying again for {}", options_.connect, why, options_.reconnect_for));
+        say(fmt::format("{}; trying again for {}", at_address(why), options_.reconnect_for));
         std::unique_lock lock(mutex_);
         changed_.wait_for(lock, pause_, [this] { return interrupted_; });
         if (interrupted_) exit_at_once();

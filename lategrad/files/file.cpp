@@ -120,6 +120,11 @@ EnvironmentError write_error(const Path& path, int error) {
 }
 
 /// Some file systems cannot sync folders and say EINVAL.
+void sync_file(const Path& path) {
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (file.number() < 0 || (::fsync(file.number()) != 0 && errno != EINVAL)) throw write_error(path, errno);
+}
+
 void sync_folder(const Path& folder) {
     const Descriptor file(::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (file.number() < 0 || (::fsync(file.number()) != 0 && errno != EINVAL)) throw write_error(folder, errno);

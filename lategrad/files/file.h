@@ -27,6 +27,9 @@ void write_file_atomically(const std::filesystem::path& path, std::span<const st
 void write_file_synced(const std::filesystem::path& path, std::span<const std::span<const std::byte>> pieces,
                        const std::filesystem::path& known_as);
 
+/// Makes last what has been written to the file so far. Throws EnvironmentError naming it.
+void sync_file(const std::filesystem::path& path);
+
 /// Makes last what was made, renamed or removed in the folder. Throws EnvironmentError naming it.
 void sync_folder(const std::filesystem::path& folder);
 

@@ -66,6 +66,7 @@ void NodeLoop::carry_out() {
     if (hands_.tell) {
         for (const RunEvent& event : effects_.events) hands_.tell(event);
     }
+    if (effects_.checkpoint && hands_.checkpoint) hands_.checkpoint(std::move(*effects_.checkpoint));
     wake_at_ = effects_.wake_at;
     done_ = done_ || effects_.done;
     effects_.clear(); // lets go of the payloads

@@ -21,6 +21,7 @@ struct NodeHands {
     std::function<void(UpdateTask&)> start_update; ///< answers with UpdateDone
     std::function<void(const Snapshot&)> evaluate; ///< answers with EvaluationDone, or not at all
     std::function<void(const RunEvent&)> tell;     ///< telemetry
+    std::function<void(CheckpointDue&&)> checkpoint;
     /// Reads the payload of a push or of parameters once, as it arrives, and fills in what it found.
     std::function<void(MessageArrived&)> validate;
 };

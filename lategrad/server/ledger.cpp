@@ -5,6 +5,11 @@
 
 namespace lategrad {
 
+std::map<std::string, std::uint64_t> LedgerTotals::by_name() const {
+    return {{"pushed", pushed}, {"applied", applied}, {"dropped", dropped}, {"held", held},
+            {"lost", lost},     {"open", open},       {"stray", stray}};
+}
+
 Step Ledger::assign(WorkerId worker, Version base) {
     if (worker.value() >= accounts_.size()) accounts_.resize(worker.value() + 1);
     Account& account = accounts_[worker.value()];

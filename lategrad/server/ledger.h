@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "lategrad/core/fate.h"
@@ -21,6 +23,7 @@ struct LedgerTotals {
     std::uint64_t open = 0;  ///< being computed or on the way; 0 at the end of a run
     std::uint64_t stray = 0; ///< arrived without an open assignment; no assignment, so not in the sum
 
+    std::map<std::string, std::uint64_t> by_name() const;
     bool adds_up() const { return pushed == applied + dropped + held + lost + open; }
     template <class A>
     void archive(A& archive) {

@@ -499,8 +499,7 @@ void Server::start_update(Time now, Effects& out) {
     }
     send_.swap(decision_.send);
     cancel_.swap(decision_.cancel);
-    const bool by_updates =
-        options_.checkpoint_updates > 0 && update_.makes.value() % options_.checkpoint_updates == 0;
+    const bool by_updates = options_.checkpoint_updates > 0 && update_.makes.value() % options_.checkpoint_updates == 0;
     const bool by_time =
         options_.checkpoint_time > Duration::zero() && now - checkpoint_at_ >= options_.checkpoint_time;
     if (options_.checkpoints && (by_updates || by_time)) update_.checkpoint.emplace();
@@ -707,19 +706,12 @@ void Server::capture(ArchiveWriter& archive, Time now, Effects& out) {
     elapsed_ = since_begin(now) - Time{};
     const std::uint64_t told_before = std::exchange(events_told_, events_told_ + out.events.size());
     persist_settled(archive);
-    const LedgerTotals& totals = ledger_.totals();
     out.checkpoint = CheckpointDue{.version = published_,
                                    .at = Time{elapsed_},
                                    .events = std::exchange(events_told_, told_before),
                                    .examples_applied = examples_applied_,
                                    .incarnation = options_.incarnation,
-                                   .ledger = {{"pushed", totals.pushed},
-                                              {"applied", totals.applied},
-                                              {"dropped", totals.dropped},
-                                              {"held", totals.held},
-                                              {"lost", totals.lost},
-                                              {"open", totals.open},
-                                              {"stray", totals.stray}},
+                                   .ledger = ledger_.totals().by_name(),
                                    .params = parameters_,
                                    .state = archive.finish()};
 }

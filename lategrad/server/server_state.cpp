@@ -24,7 +24,7 @@ void Server::persist_settled(Archive& archive) {
     archive.expect(options_.size, "the model's size");
     archive.expect(options_.trainable, "the model's trainable size");
     archive.expect(members_.size(), "the number of places");
-    archive.expect(options_.run, "the run");
+    archive(options_.run);
     archive.enumerator(state_, State::ended);
     archive.enumerator(outcome_, Outcome::diverged);
     archive(published_, parameters_, snapshot_, examples_applied_, any_unusable_, bytes_received_, bytes_sent_,

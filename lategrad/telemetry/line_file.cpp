@@ -15,6 +15,12 @@ LineFile LineFile::create(const std::filesystem::path& path) {
     return LineFile(descriptor);
 }
 
+LineFile LineFile::append(const std::filesystem::path& path) {
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (descriptor < 0) throw std::system_error(errno, std::generic_category(), path.string());
+    return LineFile(descriptor);
+}
+
 LineFile::~LineFile() {
     close();
 }

@@ -13,6 +13,8 @@ class LineFile {
   public:
     /// Makes the file. Throws std::system_error where it cannot, std::errc::file_exists where it is there already.
     static LineFile create(const std::filesystem::path& path);
+    /// One that is there, to be written on at its end. Throws as create does.
+    static LineFile append(const std::filesystem::path& path);
 
     LineFile(LineFile&& other) noexcept
         : descriptor_(std::exchange(other.descriptor_, -1)),

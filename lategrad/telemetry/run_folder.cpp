@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cmath>
 #include <ctime>
+#include <limits>
 #include <system_error>
 
 #include <fmt/chrono.h>
@@ -138,23 +139,75 @@ RunFolder RunFolder::create(const Path& path, std::string_view config_toml, cons
     return folder;
 }
 
+namespace {
+
+/// Splits the file behind its first `lines` lines; the rest is moved to the first rolled-back-R.jsonl that is free.
+void split_events(const Path& path, std::uint64_t lines) {
+    const Path events = path / "events.jsonl";
+    const std::vector<std::byte> bytes = read_file(events, std::numeric_limits<std::size_t>::max());
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    std::size_t kept = 0;
+    for (std::uint64_t line = 0; line < lines; ++line) {
+        const std::size_t end = text.find('\n', kept);
+        if (end == std::string_view::npos) {
+            throw InputError(fmt::format("--resume {}: events.jsonl has {} of the {} events that the checkpoint knows; "
+                                         "was it cut short?",
+                                         path.string(), line, lines));
+        }
+        kept = end + 1;
+    }
+    const std::string_view rest = text.substr(kept);
+    if (rest.empty()) return;
+    int number = 1;
+    while (std::filesystem::exists(path / fmt::format("rolled-back-{}.jsonl", number))) ++number;
+    write_file_atomically(path / fmt::format("rolled-back-{}.jsonl", number), rest);
+    write_file_atomically(events, text.substr(0, kept));
+}
+
+} // namespace
+
+RunFolder RunFolder::resume(const Path& path, std::string_view config_toml, std::uint64_t events, Warn warn) {
+    require_run_folder(path);
+    split_events(path, events);
+    std::string evaluations;
+    std::vector<RunEvent> since_update; // for the drops that the next update lists
+    read_events(path / "events.jsonl", [&](RunEvent event) {
+        if (const auto* evaluation = std::get_if<Evaluation>(&event.body)) {
+            append_evaluation_line(evaluations, *evaluation);
+        }
+        if (std::holds_alternative<UpdateEvent>(event.body)) since_update.clear();
+        if (std::holds_alternative<ArriveEvent>(event.body)) since_update.push_back(std::move(event));
+    });
+    write_file_atomically(path / "evaluations.jsonl", evaluations);
+    write_file_atomically(path / "config.toml", config_toml);
+    for (const char* end : {"summary.json", "trace.json"}) std::filesystem::remove(path / end);
+    RunFolder folder(path, LineFile::append(path / "events.jsonl"), LineFile::append(path / "evaluations.jsonl"),
+                     std::move(warn));
+    for (const RunEvent& event : since_update) folder.note_dropped(event);
+    return folder;
+}
+
 void RunFolder::tell(const RunEvent& event) {
     if (damaged_) return;
     append_json_line(event_lines_.pending(), event, dropped_);
     event_lines_.pending() += '\n';
 
-    const auto* arrive = std::get_if<ArriveEvent>(&event.body);
+    note_dropped(event);
     const auto* evaluation = std::get_if<Evaluation>(&event.body);
-    if (arrive && arrive->fate == Fate::drop) {
-        dropped_.push_back({arrive->worker, arrive->step, arrive->base, arrive->reason});
-    }
-    if (std::holds_alternative<UpdateEvent>(event.body)) dropped_.clear();
     if (evaluation) append_evaluation_line(evaluation_lines_.pending(), *evaluation);
 
     if (evaluation || std::holds_alternative<EndEvent>(event.body) || event.at - flushed_at_ >= kFlushInterval ||
         event_lines_.pending().size() >= kPendingBytesMax) {
         flush(event.at);
     }
+}
+
+void RunFolder::note_dropped(const RunEvent& event) {
+    const auto* arrive = std::get_if<ArriveEvent>(&event.body);
+    if (arrive && arrive->fate == Fate::drop) {
+        dropped_.push_back({arrive->worker, arrive->step, arrive->base, arrive->reason});
+    }
+    if (std::holds_alternative<UpdateEvent>(event.body)) dropped_.clear();
 }
 
 void RunFolder::flush(Time now) {

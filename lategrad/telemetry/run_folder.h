@@ -32,6 +32,15 @@ class RunFolder {
     static RunFolder create(const std::filesystem::path& path, std::string_view config_toml,
                             const FingerprintFields& fingerprint, std::uint64_t bytes_needed, Warn warn = {});
 
+    /// Goes on with the run in `path` behind its first `events` events, as a checkpoint knows it: what follows these
+    /// moves to rolled-back-R.jsonl, R = 1, 2, …, and what the run had come to is removed. Throws InputError where
+    /// there is no such run, or not all of these events.
+    static RunFolder resume(const std::filesystem::path& path, std::string_view config_toml, std::uint64_t events,
+                            Warn warn = {});
+
+    /// What has been told so far is in the file.
+    void flush_events() { flush(flushed_at_); }
+
     /// Appends to events.jsonl, and evaluations to evaluations.jsonl. Lines reach the file at every evaluation, about
     /// every second of run time, and at the end. Does not throw when the disk fails: training goes on, and what is in
     /// the files until then stays readable. REQUIRES: not finished.
@@ -51,10 +60,13 @@ class RunFolder {
     std::filesystem::path summary() const { return path_ / "summary.json"; }
     std::filesystem::path weights() const { return path_ / "weights.safetensors"; }
     std::filesystem::path trace() const { return path_ / "trace.json"; }
+    std::filesystem::path checkpoints() const { return checkpoints_of(path_); }
+    static std::filesystem::path checkpoints_of(const std::filesystem::path& run) { return run / "checkpoints"; }
 
   private:
     RunFolder(std::filesystem::path path, LineFile events, LineFile evaluations, Warn warn);
     void flush(Time now);
+    void note_dropped(const RunEvent& event);
     void notice_damage();
 
     std::filesystem::path path_;

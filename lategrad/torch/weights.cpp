@@ -38,16 +38,20 @@ void check_same_model(const SafetensorsFile& file, const Model& model) {
 
 } // namespace
 
-void save_weights(const std::filesystem::path& path, const Model& model, std::span<const float> params, Version version,
-                  std::map<std::string, std::string> metadata) {
+std::vector<TensorView> weight_views(const Model& model, std::span<const float> params) {
     CHECK(params.size() == model.size());
     std::vector<TensorView> views;
     for (const FlatTensor& tensor : model.tensors())
         views.push_back({tensor.name, tensor.shape, params.subspan(tensor.first, tensor.elements)});
+    return views;
+}
+
+void save_weights(const std::filesystem::path& path, const Model& model, std::span<const float> params, Version version,
+                  std::map<std::string, std::string> metadata) {
     metadata["format"] = "lategrad";
     metadata["model"] = model.spec().text;
     metadata["version"] = std::to_string(version.value());
-    write_safetensors(path, views, metadata);
+    write_safetensors(path, weight_views(model, params), metadata);
 }
 
 std::vector<float> load_weights(const std::filesystem::path& path, const Model& model) {

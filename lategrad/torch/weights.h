@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lategrad/core/ids.h"
+#include "lategrad/files/safetensors.h"
 #include "lategrad/torch/model.h"
 
 namespace lategrad {
@@ -17,6 +18,9 @@ namespace lategrad {
 /// REQUIRES: params.size() == model.size().
 void save_weights(const std::filesystem::path& path, const Model& model, std::span<const float> params, Version version,
                   std::map<std::string, std::string> metadata = {});
+
+/// Every tensor of the flat vector by its name. REQUIRES: params.size() == model.size().
+std::vector<TensorView> weight_views(const Model& model, std::span<const float> params);
 
 /// Throws InputError naming the file and the first tensor that is missing, of another shape or not the model's.
 std::vector<float> load_weights(const std::filesystem::path& path, const Model& model);

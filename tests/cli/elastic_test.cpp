@@ -1,0 +1,236 @@
+/// lategrad serve, work and keys: a run whose processes come, go, die and come back.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "lategrad/files/safetensors.h"
+#include "tests/cli/background.h"
+#include "tests/cli/small_run.h"
+
+namespace lategrad {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+std::vector<std::string> serving(const TempDir& dir, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"serve",
+                                          "--listen",
+                                          "tcp://127.0.0.1:0",
+                                          "--data",
+                                          write_blobs(dir).string(),
+                                          "--model",
+                                          "mlp:20",
+                                          "--out",
+                                          (dir / "run").string(),
+                                          "--batch-size",
+                                          "64",
+                                          "--lr",
+                                          "0.1",
+                                          "--workers",
+                                          "3",
+                                          "--wait-for",
+                                          "2",
+                                          "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+}
+
+/// Where it listens, by its own words; empty where it does not.
+std::string address_of(const Background& server) {
+    if (!server.said("listening at ")) return "";
+    const std::string err = server.err();
+    const auto begin = err.find("listening at ") + 13;
+    return err.substr(begin, err.find_first_of(" ;\n", begin) - begin);
+}
+
+std::unique_ptr<Background> worker(const TempDir& dir, const std::string& name, const std::string& address,
+                                   std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"work", "--connect", address};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return std::make_unique<Background>(dir, name, arguments);
+}
+
+std::string events(const TempDir& dir) {
+    return text_in(dir / "run/events.jsonl");
+}
+
+TEST(Elastic, WorkersNeedAnAddressAndAKey) {
+    const TempDir dir;
+    const std::string keys = (dir / "keys").string();
+    ASSERT_EQ(run_program({"keys", "new", keys}).status, 0);
+    Background server(dir, "server", serving(dir, {"--keys", keys, "--updates", "60"}));
+    const std::string address = address_of(server);
+    const auto first = worker(dir, "first", address, {"--key", keys + "/worker.key"});
+    const auto without = worker(dir, "without", address);
+    EXPECT_EQ(without->wait(), 2) << without->err();
+    EXPECT_THAT(without->err(), HasSubstr("keys"));
+    const auto second = worker(dir, "second", address, {"--key", keys + "/worker.key"});
+    EXPECT_EQ(server.wait(), 0) << server.err();
+    EXPECT_EQ(first->wait(), 0) << first->err();
+    EXPECT_EQ(second->wait(), 0) << second->err();
+    const json summary = json::parse(server.out(), nullptr, false);
+    EXPECT_EQ(summary["updates"], 60);
+    EXPECT_EQ(summary["transport"], "ZeroMQ");
+    expect_accounted(summary);
+    const Ran replayed = run_program({"replay", (dir / "run").string()});
+    EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
+}
+
+TEST(Elastic, AServerThatIsKilledGoesOnFromItsCheckpoint) {
+    for (const char* codec : {"none", "topk:0.1"}) {
+        const TempDir dir;
+        const std::vector<std::string> options = {"--updates",  "400", "--checkpoint-every", "20",     "--codec", codec,
+                                                  "--momentum", "0.5", "--straggle",         "exp:5ms"};
+        auto server = std::make_unique<Background>(dir, "server", serving(dir, options));
+        const std::string address = address_of(*server);
+        std::vector<std::unique_ptr<Background>> workers;
+        for (const char* name : {"a", "b", "c"}) workers.push_back(worker(dir, name, address));
+        ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(dir / "run/checkpoints/000000000060"); }))
+            << server->err();
+        server->send(SIGKILL);
+        EXPECT_EQ(server->wait(), 128 + SIGKILL);
+        Background resumed(dir, "resumed",
+                           {"serve", "--resume", (dir / "run").string(), "--listen", address, "--json"});
+        EXPECT_EQ(resumed.wait(), 0) << resumed.err();
+        for (const auto& each : workers) {
+            EXPECT_EQ(each->wait(), 0) << each->err();
+            EXPECT_THAT(each->err(), HasSubstr(" again"));
+        }
+        const json summary = json::parse(resumed.out(), nullptr, false);
+        EXPECT_EQ(summary["updates"], 400);
+        expect_accounted(summary);
+        EXPECT_THAT(events(dir), HasSubstr("\"type\":\"resume\""));
+        EXPECT_TRUE(std::filesystem::exists(dir / "run/rolled-back-1.jsonl"));
+        const Ran replayed = run_program({"replay", (dir / "run").string()});
+        EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
+    }
+}
+
+TEST(Elastic, AWorkerThatIsKilledIsNotWaitedFor) {
+    const TempDir dir;
+    Background server(
+        dir, "server",
+        serving(dir, {"--policy", "sync", "--time-limit", "60", "--min-workers", "2", "--straggle", "exp:5ms"}));
+    const std::string address = address_of(server);
+    const auto first = worker(dir, "first", address);
+    ASSERT_TRUE(first->said("working as worker 0"));
+    const auto second = worker(dir, "second", address);
+    ASSERT_TRUE(server.said("worker 1 joined"));
+    second->send(SIGKILL);
+    ASSERT_TRUE(server.said("worker 1 left")) << server.err();
+    ASSERT_TRUE(server.said("paused"));
+    const auto third = worker(dir, "third", address);
+    ASSERT_TRUE(server.said("goes on"));
+    third->send(SIGTERM);
+    EXPECT_EQ(third->wait(), 1);
+    server.send(SIGTERM);
+    EXPECT_EQ(server.wait(), 1) << server.err();
+    EXPECT_EQ(first->wait(), 0) << "the run is over";
+    const json summary = json::parse(server.out(), nullptr, false);
+    EXPECT_EQ(summary["outcome"], "interrupted");
+    expect_accounted(summary);
+}
+
+TEST(Elastic, ASilentWorkerIsHeardAgain) {
+    const TempDir dir;
+    Background server(dir, "server",
+                      serving(dir, {"--policy", "sync", "--time-limit", "60", "--heartbeat", "50ms", "--suspect-after",
+                                    "200ms", "--min-workers", "2", "--straggle", "exp:5ms"}));
+    const std::string address = address_of(server);
+    const auto first = worker(dir, "first", address, {"--heartbeat", "50ms"});
+    ASSERT_TRUE(first->said("working as worker 0"));
+    const auto second = worker(dir, "second", address, {"--heartbeat", "50ms"});
+    ASSERT_TRUE(server.said("worker 1 joined"));
+    second->send(SIGSTOP);
+    ASSERT_TRUE(server.said("worker 1 is silent")) << server.err();
+    second->send(SIGCONT);
+    ASSERT_TRUE(server.said("worker 1 is heard again")) << server.err();
+    server.send(SIGTERM);
+    EXPECT_EQ(server.wait(), 1);
+    EXPECT_EQ(first->wait(), 0);
+    EXPECT_EQ(second->wait(), 0);
+    EXPECT_THAT(events(dir), HasSubstr("\"type\":\"suspect\""));
+    expect_accounted(json::parse(server.out(), nullptr, false));
+}
+
+TEST(Elastic, OtherDataIsRefusedInWords) {
+    const TempDir dir;
+    const TempDir elsewhere;
+    write_blobs(elsewhere, 300);
+    Background server(dir, "server", serving(dir, {"--updates", "10"}));
+    const auto other = worker(dir, "other", address_of(server), {"--data", (elsewhere / "blobs.safetensors").string()});
+    EXPECT_EQ(other->wait(), 2);
+    EXPECT_THAT(other->err(), HasSubstr("training data: "));
+    EXPECT_THAT(other->err(), HasSubstr("on the server"));
+}
+
+TEST(Elastic, ATorchScriptModelTravels) {
+    const TempDir dir;
+    if (std::system(("/usr/bin/python3 -c \"import torch; m = torch.nn.Sequential(torch.nn.Linear(40, 10)); "
+                     "torch.jit.script(m).save('" +
+                     (dir / "net.pt").string() + "')\" 2>/dev/null")
+                        .c_str()) != 0) {
+        GTEST_SKIP() << "no python3-torch to script a model with";
+    }
+    Background server(dir, "server", serving(dir, {"--updates", "30", "--model", (dir / "net.pt").string()}));
+    const std::string address = address_of(server);
+    const auto first = worker(dir, "first", address);
+    const auto second = worker(dir, "second", address);
+    EXPECT_EQ(first->wait(), 0) << first->err();
+    EXPECT_EQ(second->wait(), 0) << second->err();
+    EXPECT_EQ(server.wait(), 0) << server.err();
+}
+
+TEST(Elastic, AFullOrForbiddenDiskDoesNotEndTheRun) {
+    const TempDir dir;
+    Background server(dir, "server", serving(dir, {"--updates", "120", "--checkpoint-every", "20"}));
+    const std::string address = address_of(server);
+    // In place of the folder, so that no checkpoint can be written.
+    ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(dir / "run/checkpoints"); }));
+    std::filesystem::remove_all(dir / "run/checkpoints");
+    std::ofstream(dir / "run/checkpoints") << "a file";
+    const auto first = worker(dir, "first", address);
+    const auto second = worker(dir, "second", address);
+    EXPECT_EQ(server.wait(), 0) << server.err();
+    EXPECT_THAT(server.err(), HasSubstr("no checkpoint: "));
+    EXPECT_EQ(first->wait(), 0);
+    EXPECT_EQ(second->wait(), 0);
+}
+
+TEST(Resume, GoesOnInThreads) {
+    const TempDir dir;
+    const json begun = summary_of(run_program(small_run(dir, "run", {"--momentum", "0.9"})));
+    EXPECT_EQ(begun["updates"], 40);
+    const std::string run = (dir / "run").string();
+    const json ended = summary_of(run_program({"train", "--resume", run, "--updates", "70", "--json", "--quiet"}));
+    EXPECT_EQ(ended["updates"], 70);
+    expect_accounted(ended);
+    const Ran replayed = run_program({"replay", run});
+    EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;
+}
+
+TEST(Resume, ADamagedCheckpointIsNamedAndTheOneBeforeItUsed) {
+    const TempDir dir;
+    summary_of(run_program(small_run(dir, "run", {"--checkpoint-every", "10"})));
+    const std::string run = (dir / "run").string();
+    const auto newest = dir / "run/checkpoints/000000000040/state.bin";
+    std::string state = text_in(newest);
+    state[state.size() / 2] ^= 1;
+    std::ofstream(newest, std::ios::binary) << state;
+    const Ran ran = run_program({"train", "--resume", run, "--updates", "45", "--json", "--quiet"});
+    EXPECT_EQ(summary_of(ran)["updates"], 45);
+    EXPECT_THAT(ran.err, HasSubstr("state.bin is damaged"));
+    EXPECT_EQ(run_program({"replay", run}).status, 0);
+}
+
+TEST(Resume, OfNoRunIsRefused) {
+    const TempDir dir;
+    const Ran ran = run_program({"train", "--resume", (dir / "nothing").string()});
+    EXPECT_EQ(ran.status, 2);
+    EXPECT_THAT(ran.err, HasSubstr("nothing"));
+}
+
+} // namespace
+} // namespace lategrad
