@@ -11,6 +11,7 @@
 #include <toml++/toml.h>
 
 #include "lategrad/core/error.h"
+#include "lategrad/core/parse.h"
 
 namespace lategrad {
 namespace {
@@ -43,7 +44,30 @@ std::string as_argument(const toml::node& value, const std::string& where) {
     throw InputError(where + ": expected a string, a number or a boolean");
 }
 
+// CLI11's own words for a wrong number have four hundred digits, and it reads -3 as an unsigned one of twenty.
+
+CLI::Validator whole_number() {
+    return {[](const std::string& text) -> std::string {
+                // TOML's integers end there, and config.toml must say what was run.
+                const auto value = parse_number<std::int64_t>(text);
+                return value && *value >= 0 ? "" : text + ": expected a whole number, 0 or more and below 2^63";
+            },
+            ""};
+}
+
+CLI::Validator number() {
+    return {[](const std::string& text) { return parse_number<double>(text) ? "" : text + ": expected a number"; }, ""};
+}
+
 } // namespace
+
+void take_whole_numbers(CLI::Option& option) {
+    option.check(whole_number());
+}
+
+void take_numbers(CLI::Option& option) {
+    option.check(number());
+}
 
 std::string toml_line(std::string_view key, const std::string& text) {
     return fmt::format("{} = {}\n", key, quoted(text));

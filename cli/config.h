@@ -1,5 +1,5 @@
-/// Options in files of TOML: `--config`, and the config.toml of a run folder. Needs nothing of a run's options but
-/// their names.
+/// Options as text: numbers, and files of TOML, which are `--config` and the config.toml of a run folder. Needs nothing
+/// of a run's options but their names.
 #pragma once
 
 #include <string>
@@ -8,9 +8,15 @@
 
 namespace CLI {
 class App;
+class Option;
 } // namespace CLI
 
 namespace lategrad {
+
+/// Refuses what is not a number of things.
+void take_whole_numbers(CLI::Option& option);
+/// Refuses what is not a number, or not finite.
+void take_numbers(CLI::Option& option);
 
 /// A line of TOML.
 std::string toml_line(std::string_view key, const std::string& text);

@@ -26,27 +26,12 @@ void require(bool good, std::string message) {
     if (!good) throw InputError(std::move(message));
 }
 
-// CLI11's own words for a wrong number have four hundred digits, and it reads -3 as an unsigned one of twenty.
-
-CLI::Validator whole_number() {
-    return {[](const std::string& text) -> std::string {
-                // TOML's integers end there, and config.toml must say what was run.
-                const auto value = parse_number<std::int64_t>(text);
-                return value && *value >= 0 ? "" : text + ": expected a whole number, 0 or more and below 2^63";
-            },
-            ""};
-}
-
 /// Where 0 stands for "not given" inside.
 CLI::Validator one_or_more() {
     return {[](const std::string& text) {
                 return parse_number<std::int64_t>(text) == 0 ? text + ": expected 1 or more" : "";
             },
             ""};
-}
-
-CLI::Validator number() {
-    return {[](const std::string& text) { return parse_number<double>(text) ? "" : text + ": expected a number"; }, ""};
 }
 
 HessianBounds parse_curvature(const std::string& text) {
@@ -126,8 +111,8 @@ void add_run_options(CLI::App& command, RunOptions& o) {
                                   ->capture_default_str();
         constexpr bool counts = std::is_integral_v<T> || std::is_same_v<T, std::optional<std::uint64_t>>;
         constexpr bool measures = std::is_same_v<T, double> || std::is_same_v<T, std::optional<double>>;
-        if constexpr (counts) option->check(whole_number());
-        else if constexpr (measures) option->check(number());
+        if constexpr (counts) take_whole_numbers(*option);
+        else if constexpr (measures) take_numbers(*option);
         return option;
     };
     const auto flag = [&](const char* group, const char* name, bool& value, const char* help) {
@@ -265,10 +250,6 @@ ComputeTime ComputeOptions::time() const {
     if (!compute.empty()) time.per_batch = parse_duration(compute, "--compute");
     if (!compute_per_example.empty()) time.per_example = parse_duration(compute_per_example, "--compute-per-example");
     return time;
-}
-
-void take_whole_numbers(CLI::Option& option) {
-    option.check(whole_number());
 }
 
 std::string ComputeOptions::toml(std::string_view command) const {

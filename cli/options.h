@@ -105,9 +105,6 @@ struct ComputeOptions {
 /// Declares them on a command; `none` says what `--gradients none` means there.
 void add_compute_options(CLI::App& command, ComputeOptions& options, const std::string& none);
 
-/// Refuses what is not a number of things.
-void take_whole_numbers(CLI::Option& option);
-
 /// All options, resolved, as TOML that `--config` reads back.
 std::string to_toml(const RunOptions& options);
 

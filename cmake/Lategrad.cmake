@@ -56,8 +56,7 @@ function(lategrad_test name)
     list(TRANSFORM ARG_DEPENDS PREPEND "lategrad::")
     add_executable(test_${name} ${ARG_SOURCES})
     target_link_libraries(test_${name} PRIVATE lategrad_settings ${ARG_DEPENDS} ${ARG_PRIVATE} GTest::gmock_main)
-    target_compile_definitions(test_${name} PRIVATE LATEGRAD_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
-                                                    LATEGRAD_BINARY_DIR="${CMAKE_BINARY_DIR}")
+    target_compile_definitions(test_${name} PRIVATE LATEGRAD_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
     gtest_discover_tests(test_${name} TEST_PREFIX "${name}/" DISCOVERY_TIMEOUT 120
                          PROPERTIES TIMEOUT 300 ENVIRONMENT "RC_PARAMS=seed=1" ${ARG_PROPERTIES})
 endfunction()

@@ -19,7 +19,7 @@ namespace {
 using Path = std::filesystem::path;
 using Bytes = std::vector<std::byte>;
 
-constexpr std::size_t kChunkBytes = std::size_t{256} << 10;
+constexpr std::size_t kChunkBytes = std::size_t{64} << 10;
 
 void append(Bytes& bytes, std::span<const std::byte> more, std::size_t bytes_max, const Path& path) {
     if (more.size() > bytes_max - bytes.size())

@@ -35,7 +35,7 @@ class Background {
     Background(const TempDir& dir, const std::string& name, const std::vector<std::string>& arguments)
         : out_(dir / (name + ".out")),
           err_(dir / (name + ".err")) {
-        std::vector<std::string> words = {LATEGRAD_PROGRAM};
+        std::vector<std::string> words = {program_path()};
         words.insert(words.end(), arguments.begin(), arguments.end());
         std::vector<char*> argv;
         for (std::string& word : words) argv.push_back(word.data());

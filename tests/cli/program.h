@@ -34,22 +34,21 @@ inline std::string shell_quoted(const std::string& word) {
     return out + "'";
 }
 
+/// The built program. What depends on the build is in program.cpp alone, so that builds share all other objects.
+std::string program_path();
+/// mpirun for so many processes, of the MPI this build has; empty where it has none.
+std::string mpirun(int processes);
+
 /// `before`: what stands before the program on the command line, such as mpirun -n 5.
 inline Ran run_program(const std::vector<std::string>& arguments, const std::string& before = "") {
     const TempDir dir;
-    std::string line = before + " " + shell_quoted(LATEGRAD_PROGRAM);
+    std::string line = before + " " + shell_quoted(program_path());
     for (const std::string& argument : arguments) line += " " + shell_quoted(argument);
     line += " >" + shell_quoted((dir / "out").string()) + " 2>" + shell_quoted((dir / "err").string()) + " </dev/null";
     const int status = std::system(line.c_str());
     return {.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
             .out = text_in(dir / "out"),
             .err = text_in(dir / "err")};
-}
-
-/// mpirun for so many processes, of the MPI this build has; empty where it has none.
-inline std::string mpirun(int processes) {
-    const std::string launcher = LATEGRAD_MPIRUN_COMMAND;
-    return launcher.empty() ? "" : launcher + " -n " + std::to_string(processes);
 }
 
 /// Ten-class data that a linear model learns: class c lights up its own tenth of the features.

@@ -123,7 +123,7 @@ TEST(Train, SyncIsRepeatableBitForBit) {
 TEST(Train, AnInterruptedRunEndsCleanly) {
     const TempDir dir;
     auto arguments = small_run(dir, "run", {"--updates", "100000000"});
-    arguments.insert(arguments.begin(), LATEGRAD_PROGRAM);
+    arguments.insert(arguments.begin(), program_path());
     // The events file is there when the signals are already waited for.
     const int notify = inotify_init1(IN_CLOEXEC);
     ASSERT_GE(inotify_add_watch(notify, dir.path().c_str(), IN_CREATE), 0);
@@ -134,7 +134,7 @@ TEST(Train, AnInterruptedRunEndsCleanly) {
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, (dir / "out").c_str(), O_WRONLY | O_CREAT, 0600);
     pid_t child = 0;
-    ASSERT_EQ(posix_spawn(&child, LATEGRAD_PROGRAM, &actions, nullptr, argv.data(), environ), 0);
+    ASSERT_EQ(posix_spawn(&child, argv[0], &actions, nullptr, argv.data(), environ), 0);
     while (!std::filesystem::exists(dir / "run/events.jsonl")) {
         char events[4096];
         if (std::filesystem::exists(dir / "run")) inotify_add_watch(notify, (dir / "run").c_str(), IN_CREATE);

@@ -25,7 +25,8 @@ fuzz() {
     local target=$1 ended=0
     local log=build/fuzz/log/$target corpus=build/fuzz/corpus/$target findings=build/fuzz/findings/$target
     mkdir -p build/fuzz/log "$corpus" "$findings"
-    # A gradient here has at most 67 KB. No allocation follows from what a payload says, so none is large.
+    # A gradient here has at most 67 KB, a file as much as the input, or 1 MiB where it is gunzipped. No allocation follows
+    # from what a payload or a header says, so none is large.
     local command=(build/fuzz/tests/fuzz/fuzz "--target=$target" "--seeds=$corpus" "-max_total_time=$seconds" -max_len=20000 -timeout=20
         -malloc_limit_mb=8 -print_final_stats=1 "-artifact_prefix=$findings/" "$corpus" "tests/fuzz/corpus/$target")
     echo "$target: ${command[*]}"

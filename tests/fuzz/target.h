@@ -1,5 +1,5 @@
-/// One decoder, and what is done with each input: validated, and decoded where it passes. What must not be is a failed
-/// CHECK or a sanitizer's report. targets.cpp lists them.
+/// One decoder or parser, and what is done with each input: validated, and decoded where it passes. What must not be is
+/// a failed CHECK, an exception or a sanitizer's report. targets.cpp lists them.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ class Target {
     /// Whether the payload passed. `control` is of input.h. Anything may be in the payload.
     virtual bool run(unsigned control, Bytes payload) const = 0;
 
-    /// From real encoders.
+    /// That pass, from real encoders where there are any.
     virtual std::vector<Bytes> payloads() const = 0;
     /// What they go with.
     virtual unsigned control() const { return 0; }
@@ -28,5 +28,22 @@ class Target {
 std::unique_ptr<Target> make_gradient_target(const std::string& spec);
 /// Of parameters: `spec` is a --publish-codec.
 std::unique_ptr<Target> make_publish_target(const std::string& spec);
+
+/// Of headers on the wire.
+std::unique_ptr<Target> make_wire_target(const std::string&);
+/// Of files, gzipped or not.
+std::unique_ptr<Target> make_gzip_target(const std::string&);
+/// Of a model's weights and a user's arrays: `tensors`, or `arrays` with x and y.
+std::unique_ptr<Target> make_safetensors_target(const std::string& spec);
+/// Of `images` or `labels`.
+std::unique_ptr<Target> make_idx_target(const std::string& spec);
+/// Of `--straggle trace:FILE` or `--failures script:FILE`: `trace` or `script`.
+std::unique_ptr<Target> make_csv_target(const std::string& spec);
+/// Of `--config FILE.toml`: `spec` is the command.
+std::unique_ptr<Target> make_config_target(const std::string& spec);
+/// Of the lines of events.jsonl.
+std::unique_ptr<Target> make_events_target(const std::string&);
+/// Of summary.json.
+std::unique_ptr<Target> make_summary_target(const std::string&);
 
 } // namespace lategrad::fuzz

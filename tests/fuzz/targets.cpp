@@ -20,7 +20,7 @@ struct Entry {
     std::vector<std::string> specs; ///< at most kSpec + 1
 };
 
-/// One line for each decoder. Each has a directory of its name in corpus/.
+/// One line for each decoder or parser. Each has a directory of its name in corpus/.
 const std::vector<Entry>& entries() {
     static const std::vector<Entry> all{
         {"none", make_gradient_target, {"none"}},
@@ -39,6 +39,14 @@ const std::vector<Entry>& entries() {
         {"publish_stateless", make_publish_target, {"none", "bf16", "zstd"}},
         {"publish_dense", make_publish_target, {"delta:qsgd:4", "delta:bf16+zstd"}},
         {"publish_sparse", make_publish_target, {"delta:topk:0.05", "delta:topk:0.05+lz4"}},
+        {"wire", make_wire_target, {""}},
+        {"gzip", make_gzip_target, {""}},
+        {"safetensors", make_safetensors_target, {"tensors", "arrays"}},
+        {"idx", make_idx_target, {"images", "labels"}},
+        {"csv", make_csv_target, {"trace", "script"}},
+        {"config", make_config_target, {"train", "compare"}},
+        {"events", make_events_target, {""}},
+        {"summary", make_summary_target, {""}},
     };
     return all;
 }

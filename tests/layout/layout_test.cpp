@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <sstream>
 
 #include "tests/layout/rules.h"
@@ -68,6 +69,23 @@ TEST(Layout, IsWhatTheTargetsDeclare) {
             if (!line.starts_with(prefix)) continue;
             const std::string other = line.substr(prefix.size(), line.find('/', prefix.size()) - prefix.size());
             EXPECT_TRUE(other == folder || declared.contains(other)) << relative << ": " << line;
+        }
+    }
+}
+
+TEST(Layout, StartsNoThreadWhereThreadSanitizerIsSpared) {
+    const std::string lists = content(kRoot / "tests/CMakeLists.txt");
+    std::smatch names;
+    ASSERT_TRUE(std::regex_search(lists, names, std::regex(R"(set\(one_thread ([^)]*)\))")));
+    static const std::regex threads(R"(#\s*include\s*[<"](thread|future|pthread\.h|lategrad/core/thread_pool\.h)[>"])");
+    std::istringstream folders(names[1]);
+    for (std::string folder; folders >> folder;) {
+        for (const char* top : {"lategrad", "tests"}) {
+            if (!fs::exists(kRoot / top / folder)) continue;
+            for (const auto& file : fs::directory_iterator(kRoot / top / folder)) {
+                if (!file.is_regular_file()) continue;
+                EXPECT_FALSE(std::regex_search(content(file.path()), threads)) << file.path();
+            }
         }
     }
 }

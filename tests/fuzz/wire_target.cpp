@@ -1,0 +1,90 @@
+/// Whatever header decodes is encoded again to the same bytes.
+#include <algorithm>
+#include <cstring>
+
+#include "lategrad/wire/message.h"
+#include "tests/fuzz/input.h"
+#include "tests/fuzz/target.h"
+
+namespace lategrad::fuzz {
+namespace {
+
+// message.cpp
+constexpr std::size_t kPayloadBytesAt = 64; // then the payload's checksum, and whether it is there
+constexpr std::size_t kPayloadEnd = 81;
+constexpr std::size_t kReservedAt = 83;
+constexpr std::size_t kRoomAt = 108;
+constexpr std::size_t kChecksumAt = 120;
+/// Magic and version of the wire.
+constexpr std::size_t kFormatBytes = 5;
+
+std::span<const std::byte> checked(std::span<const std::byte> header) {
+    return header.first(kChecksumAt);
+}
+
+class WireTarget final : public Target {
+  public:
+    bool run(unsigned control, Bytes bytes) const override {
+        if ((control & kSealAsIs) == 0) {
+            if ((control & kLengthsAsIs) == 0) bytes.resize(kHeaderBytes);
+            if (bytes.size() == kHeaderBytes) put_right(bytes);
+        }
+        DecodedHeader decoded;
+        if (decode_header(bytes, decoded) != WireFault::none) return false;
+        CHECK(decoded.payload_bytes <= kPayloadBytesMax);
+        CHECK(!decoded.message.payload);
+
+        // The header that says the same of no payload: what is not a message's field is 0.
+        std::span<std::byte> same = bytes;
+        for (std::size_t at = kPayloadBytesAt; at < kPayloadEnd; ++at) same[at] = std::byte{0};
+        same[kReservedAt] = std::byte{0};
+        for (std::size_t at = kRoomAt; at < kChecksumAt; ++at) same[at] = std::byte{0};
+        store(same, kChecksumAt, payload_checksum(checked(same)));
+        const Header again = encode_header(decoded.message);
+        CHECK(std::ranges::equal(again, same));
+        return true;
+    }
+
+    std::vector<Bytes> payloads() const override {
+        BufferPool pool(16);
+        Message push{.type = MessageType::push,
+                     .worker = WorkerId{7},
+                     .incarnation = Incarnation{1},
+                     .run = 0x1122334455667788,
+                     .step = Step{41},
+                     .version = Version{40},
+                     .examples = 32,
+                     .loss = 0.25,
+                     .compute_seconds = 0.5,
+                     .payload = pool.lease(16)};
+        std::memset(push.payload.data(), 1, push.payload.bytes());
+        const Message parameters{.type = MessageType::parameters,
+                                 .data = {.part = 3, .position = 640},
+                                 .cancels = true,
+                                 .step_scale = 1.5F,
+                                 .fate = Fate::drop,
+                                 .reason = Reason::too_stale};
+        const Message hello{.type = MessageType::hello, .process = 99, .elements = 61706};
+        std::vector<Bytes> out;
+        for (const Header& header : {encode_header(push), encode_header(push, PayloadChecksum::yes),
+                                     encode_header(parameters), encode_header(hello)}) {
+            out.emplace_back(header.begin(), header.end());
+        }
+        return out;
+    }
+
+  private:
+    static void put_right(std::span<std::byte> header) {
+        static const Header right = encode_header({});
+        std::memcpy(header.data(), right.data(), kFormatBytes);
+        store(header, kChecksumAt, payload_checksum(checked(header)));
+    }
+};
+
+} // namespace
+
+std::unique_ptr<Target> make_wire_target(const std::string&) {
+    return std::make_unique<WireTarget>();
+}
+
+} // namespace lategrad::fuzz
