@@ -1,4 +1,4 @@
-/// lategrad inspect: what is in a run folder or a weights file.
+/// lategrad inspect: what is in a run folder, a checkpoint or a weights file.
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -9,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include "cli/commands.h"
+#include "lategrad/checkpoint/checkpoint.h"
 #include "lategrad/core/error.h"
 #include "lategrad/files/safetensors.h"
 #include "lategrad/telemetry/progress.h"
@@ -36,6 +37,17 @@ int inspect_weights(const std::filesystem::path& path) {
     fmt::print("{}{} tensors, {} elements\n", table.text(), file.tensors().size(), total);
     for (const auto& [key, value] : file.metadata()) fmt::print("{}: {}\n", key, value);
     return 0;
+}
+
+int inspect_checkpoint(const std::filesystem::path& path) {
+    const Checkpoint checkpoint(path); // reads all of it: a damaged one is named
+    const CheckpointSummary& summary = checkpoint.summary();
+    fmt::print("checkpoint of a {}, whole: version {}, incarnation {}, {:.1f} s, {} examples applied\n",
+               summary.kind == CheckpointSummary::Kind::server ? "run" : "simulation", summary.version.value(),
+               summary.incarnation.value(), summary.seconds, summary.examples_applied);
+    for (const auto& [name, count] : summary.ledger) fmt::print("{:10}{}\n", name, count);
+    fmt::print("\n{}\n", checkpoint.config_toml());
+    return inspect_weights(checkpoint.weights());
 }
 
 /// One worker's share in a run.
@@ -90,6 +102,7 @@ int inspect_run(const std::filesystem::path& path) {
 int inspect(const std::filesystem::path& path) {
     if (!std::filesystem::exists(path))
         throw InputError(fmt::format("{}: there is no such file or folder", path.string()));
+    if (std::filesystem::exists(path / kManifestFile)) return inspect_checkpoint(path);
     return std::filesystem::is_directory(path) ? inspect_run(path) : inspect_weights(path);
 }
 
@@ -97,10 +110,13 @@ int inspect(const std::filesystem::path& path) {
 
 void add_inspect(CLI::App& program, Command& chosen) {
     auto path = std::make_shared<std::string>();
-    CLI::App* command = program.add_subcommand("inspect", "What is in a run folder or a weights file");
-    command->add_option("path", *path, "run folder, or a .safetensors file")->required()->type_name("PATH");
+    CLI::App* command = program.add_subcommand("inspect", "What is in a run folder, a checkpoint or a weights file");
+    command->add_option("path", *path, "run folder, checkpoint in it, or a .safetensors file")
+        ->required()
+        ->type_name("PATH");
     command->footer("Examples:\n"
                     "  lategrad inspect runs/20260101-120000-lenet-reuse\n"
+                    "  lategrad inspect runs/20260101-120000-lenet-reuse/checkpoints/000000000700\n"
                     "  lategrad inspect runs/20260101-120000-lenet-reuse/weights.safetensors\n");
     command->callback([path, &chosen] { chosen = [path] { return inspect(*path); }; });
 }

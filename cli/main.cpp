@@ -130,6 +130,10 @@ int run(std::vector<std::string> arguments) {
                     if (arguments[i].starts_with("--resume=")) run = arguments[i].substr(9);
                     else if (arguments[i] == "--resume" && i + 1 < arguments.size()) run = arguments[i + 1];
                     if (run.empty()) continue;
+                    if (!std::filesystem::exists(std::filesystem::path(run) / "config.toml")) {
+                        throw lategrad::InputError(
+                            fmt::format("--resume {}: no run folder: it has no config.toml", run));
+                    }
                     arguments.insert(arguments.begin() + static_cast<std::ptrdiff_t>(named.words), "--config=" + run);
                     break;
                 }

@@ -29,8 +29,9 @@ void Narrator::tell(const RunEvent& event) {
     } else if (const auto* returned = std::get_if<ReturnEvent>(&event.body)) {
         say(fmt::format("worker {} is heard again", returned->worker.value()));
     } else if (const auto* excluded = std::get_if<ExcludeEvent>(&event.body)) {
-        spdlog::warn("worker {} is excluded: too many of its gradients could not be used, the last one because it is {}",
-                     excluded->worker.value(), to_string(excluded->reason));
+        spdlog::warn(
+            "worker {} is excluded: too many of its gradients could not be used, the last one because it is {}",
+            excluded->worker.value(), to_string(excluded->reason));
     } else if (const auto* pause = std::get_if<PauseEvent>(&event.body)) {
         say(fmt::format("paused: {} of the {} workers that it needs (--min-workers)", pause->active, pause->needed));
     } else if (std::holds_alternative<ContinueEvent>(event.body)) {

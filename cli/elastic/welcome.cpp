@@ -61,8 +61,8 @@ Traits traits_of(const Problem& problem) {
 ScratchFolder::ScratchFolder() {
     std::string name = (std::filesystem::temp_directory_path() / "lategrad-XXXXXX").string();
     if (!::mkdtemp(name.data())) {
-        throw EnvironmentError(fmt::format("{}: cannot make a folder: {}", name,
-                                           std::generic_category().message(errno)));
+        throw EnvironmentError(
+            fmt::format("{}: cannot make a folder: {}", name, std::generic_category().message(errno)));
     }
     path_ = name;
 }

@@ -144,8 +144,8 @@ class ElasticWork {
             if (message.type == MessageType::welcome) return std::move(message);
             if (message.type == MessageType::stop) no_answer_ = finish("the run is over", 0);
             if (message.type == MessageType::refuse) {
-                no_answer_ = refused(message.reason, {reinterpret_cast<const char*>(message.payload.data()),
-                                                      message.payload.bytes()});
+                no_answer_ = refused(message.reason,
+                                     {reinterpret_cast<const char*>(message.payload.data()), message.payload.bytes()});
             }
             if (message.type == MessageType::stop || message.type == MessageType::refuse) return std::nullopt;
         }

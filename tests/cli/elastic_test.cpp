@@ -218,18 +218,47 @@ TEST(Resume, ADamagedCheckpointIsNamedAndTheOneBeforeItUsed) {
     const auto newest = dir / "run/checkpoints/000000000040/state.bin";
     std::string state = text_in(newest);
     state[state.size() / 2] ^= 1;
+    const Ran whole = run_program({"inspect", newest.parent_path().string()});
+    EXPECT_EQ(whole.status, 0) << whole.err;
+    EXPECT_THAT(whole.out, HasSubstr("version 40"));
     std::ofstream(newest, std::ios::binary) << state;
+    const Ran broken = run_program({"inspect", newest.parent_path().string()});
+    EXPECT_EQ(broken.status, 2);
+    EXPECT_THAT(broken.err, HasSubstr("state.bin is damaged"));
     const Ran ran = run_program({"train", "--resume", run, "--updates", "45", "--json", "--quiet"});
     EXPECT_EQ(summary_of(ran)["updates"], 45);
     EXPECT_THAT(ran.err, HasSubstr("state.bin is damaged"));
     EXPECT_EQ(run_program({"replay", run}).status, 0);
 }
 
+TEST(Resume, ASimulationIsTheOneThatNeverStopped) {
+    const TempDir dir;
+    const auto simulated = [&](const std::string& name, std::vector<std::string> more) {
+        std::vector<std::string> arguments =
+            small_run(dir, name,
+                      {"--workers", "4", "--wait-for", "2", "--straggle", "exp:20ms", "--codec", "topk:0.2",
+                       "--momentum", "0.5", "--failures", "mtbf:2s,rejoin:100ms", "--eval-every", "8"});
+        arguments[0] = "simulate";
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return arguments;
+    };
+    const json whole = summary_of(run_program(simulated("whole", {"--checkpoint-every", "0"})));
+    summary_of(run_program(simulated("parts", {"--updates", "23", "--checkpoint-every", "10"})));
+    const json parts = summary_of(
+        run_program({"simulate", "--resume", (dir / "parts").string(), "--updates", "40", "--json", "--quiet"}));
+    EXPECT_EQ(parts, whole);
+    EXPECT_EQ(text_in(dir / "parts/events.jsonl"), text_in(dir / "whole/events.jsonl"));
+    EXPECT_EQ(text_in(dir / "parts/weights.safetensors"), text_in(dir / "whole/weights.safetensors"));
+    const Ran other = run_program({"train", "--resume", (dir / "parts").string()});
+    EXPECT_EQ(other.status, 2);
+    EXPECT_THAT(other.err, HasSubstr("simulation"));
+}
+
 TEST(Resume, OfNoRunIsRefused) {
     const TempDir dir;
     const Ran ran = run_program({"train", "--resume", (dir / "nothing").string()});
     EXPECT_EQ(ran.status, 2);
-    EXPECT_THAT(ran.err, HasSubstr("nothing"));
+    EXPECT_THAT(ran.err, HasSubstr("nothing: no run folder"));
 }
 
 } // namespace
