@@ -141,7 +141,7 @@ class ElasticWork {
             auto* received = std::get_if<Received>(&*incoming);
             if (!received) continue;
             Message& message = received->message;
-            if (message.type == MessageType::welcome) return std::move(message);
+            if (message.type == MessageType::welcome) return message;
             if (message.type == MessageType::stop) no_answer_ = finish("the run is over", 0);
             if (message.type == MessageType::refuse) {
                 no_answer_ = refused(message.reason,

@@ -171,10 +171,10 @@ std::vector<FoundCheckpoint> find_checkpoints(const Path& folder) {
     std::vector<FoundCheckpoint> found;
     const std::vector<Path> paths = entries(folder);
     for (const Path& path : paths) {
-        const std::string name = path.filename().string();
-        if (const auto version = version_of(name)) {
+        const auto version = version_of(path.filename().string());
+        if (version) {
             found.push_back({*version, path});
-        } else if (name.ends_with(kReplaced)) {
+        } else if (path.extension() == kReplaced) {
             const auto replaced = version_of(path.stem().string());
             const bool gone = std::ranges::find(paths, folder / path.stem()) == paths.end();
             if (replaced && gone) found.push_back({*replaced, path});

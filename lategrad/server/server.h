@@ -48,7 +48,7 @@ struct ServerOptions {
 
     std::uint64_t eval_every = 0; ///< updates between snapshots for evaluation; 0: only the last version
 
-    bool checkpoints = false; ///< at the end, and:
+    bool checkpoints = false;             ///< at the end, and:
     std::uint64_t checkpoint_updates = 0; ///< between two; 0: not by updates
     Duration checkpoint_time{0};          ///< between two; 0: not by time
 };
@@ -139,8 +139,8 @@ class Server final : public Node {
         FusedUpdate sum;
         Publisher* publisher;
         Version makes;
-        std::vector<Version> bases; ///< that those have who will be sent it; ascending
-        bool newcomers = false;     ///< some who will be sent it are not known to have any
+        std::vector<Version> bases;              ///< that those have who will be sent it; ascending
+        bool newcomers = false;                  ///< some who will be sent it are not known to have any
         std::optional<ArchiveWriter> checkpoint; ///< of what this leaves behind, where one is due
     };
 

@@ -9,7 +9,7 @@ namespace lategrad {
 
 ParallelComputation::ParallelComputation(std::vector<std::unique_ptr<GradientSource>> sources,
                                          std::vector<Batcher> batchers, Evaluate evaluate, const Codec& codec,
-                                         const PublishCodec& publish_codec, ThreadPool& updates, PushCheck check)
+                                         const PublishCodec& publish_codec, ThreadPool& updates, const PushCheck& check)
     : sources_(std::move(sources)),
       batchers_(std::move(batchers)),
       evaluate_(std::move(evaluate)),

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <condition_variable>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <deque>
 #include <queue>
 #include <thread>
 #include <vector>
@@ -31,7 +31,7 @@ class ParallelComputation final : public Computation {
     /// One thread per source. `batchers`: each worker's. Codecs and pool outlive this.
     ParallelComputation(std::vector<std::unique_ptr<GradientSource>> sources, std::vector<Batcher> batchers,
                         Evaluate evaluate, const Codec& codec, const PublishCodec& publish_codec, ThreadPool& updates,
-                        PushCheck check);
+                        const PushCheck& check);
     ~ParallelComputation() override;
 
     void begin_life(WorkerId worker, WorkerBuffers& buffers) override;
@@ -86,7 +86,7 @@ class ParallelComputation final : public Computation {
     const PublishCodec& publish_codec_;
     ThreadPool& updates_;
     std::vector<Gradient> gradients_; ///< by worker
-    std::deque<Judged> judged_; ///< in the order in which they were asked for
+    std::deque<Judged> judged_;       ///< in the order in which they were asked for
 
     std::mutex mutex_;
     std::condition_variable submitted_, ended_;

@@ -106,7 +106,8 @@ void finish_frame(zmq::socket_t& socket, zmq::message_t body) {
 }
 
 zmq::message_t share(const Buffer& payload, std::size_t offset, std::size_t bytes) {
-    auto* const held = new Held{.payload = payload};
+    auto* const held = new Held();
+    held->payload = payload;
     held->filled.store(true, std::memory_order_release);
     return {const_cast<std::byte*>(payload.data()) + offset, bytes, let_go, held};
 }

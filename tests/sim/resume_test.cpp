@@ -34,10 +34,9 @@ Case draw_case() {
     Case c;
     c.seed = *rc::gen::arbitrary<std::uint64_t>();
     c.policy = *rc::gen::element<std::string>("sync", "backup", "reuse", "kasync", "kbatch", "async", "ssp:0", "ssp:2");
-    c.codec = *rc::gen::element<std::string>("none", "bf16", "topk:0.2", "dgc:0.2", "signsgd", "lowrank:2",
-                                             "qsgd:4", "randk:0.2", "topk:0.2+zstd");
-    c.publish_codec =
-        *rc::gen::element<std::string>("none", "bf16", "delta:topk:0.3", "delta:qsgd:4", "delta:signsgd");
+    c.codec = *rc::gen::element<std::string>("none", "bf16", "topk:0.2", "dgc:0.2", "signsgd", "lowrank:2", "qsgd:4",
+                                             "randk:0.2", "topk:0.2+zstd");
+    c.publish_codec = *rc::gen::element<std::string>("none", "bf16", "delta:topk:0.3", "delta:qsgd:4", "delta:signsgd");
     c.optimizer = *rc::gen::element<std::string>("sgd", "adam", "adamw");
     c.workers = *rc::gen::inRange<std::size_t>(1, 6);
     c.cancel_late = c.policy == "backup" && *rc::gen::arbitrary<bool>();

@@ -40,7 +40,7 @@ struct VirtualClusterOptions {
     /// How long that takes.
     std::function<Duration(WorkerId, Step)> duration = [](WorkerId, Step) { return Duration(1); };
     Duration update_duration{0};
-    LinkOptions links;    ///< `latency` is below
+    LinkOptions links; ///< `latency` is below
     FailureModel failures;
     Duration latency{0}; ///< of every message; the order between two peers is kept
 
