@@ -21,7 +21,11 @@ void Narrator::tell(const RunEvent& event) {
     };
     if (const auto* join = std::get_if<JoinEvent>(&event.body)) {
         say(fmt::format("worker {} joined; {} are here", join->worker.value(), ++here_));
+    } else if (const auto* resumed = std::get_if<ResumeEvent>(&event.body)) {
+        say(fmt::format("goes on from version {}, as incarnation {}", resumed->version.value(),
+                        resumed->incarnation.value()));
     } else if (const auto* leave = std::get_if<LeaveEvent>(&event.body)) {
+        if (here_ == 0) return; // it has left with the server that was
         say(fmt::format("worker {} left; {} are here", leave->worker.value(), --here_));
     } else if (const auto* suspect = std::get_if<SuspectEvent>(&event.body)) {
         say(fmt::format("worker {} is {}; nobody waits for it", suspect->worker.value(),

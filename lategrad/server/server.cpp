@@ -426,6 +426,8 @@ bool Server::hopeless(WorkerId worker, bool usable) {
     }
     any_unusable_ = true;
     ++members_[worker.value()].unusable;
+    // Others wait with good ones, and will no longer when it has been excluded.
+    if (options_.quarantine_after > 0 && !held_.empty()) return false;
     for (std::uint32_t i = 0; i < members_.size(); ++i) {
         const bool can_push = members_[i].here && (i == worker.value() || ledger_.has_open(WorkerId{i}));
         if (can_push && members_[i].unusable < 2) return false;

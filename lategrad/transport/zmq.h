@@ -39,7 +39,8 @@ struct ZmqLinkOptions {
     /// How often a peer is told that we live, and PeerAlive reported at most twice as often; 0: never. The same at both
     /// ends.
     Duration heartbeat{0};
-    /// A connection over which nothing came for so long is dropped. `receive` must be called more often than that.
+    /// A client that hears nothing of its server for so long, where there are heartbeats, takes it for gone; `receive`
+    /// must be called more often than that. Half-open connections are dropped after about as long.
     Duration dead_after = std::chrono::seconds(30);
 };
 

@@ -43,10 +43,13 @@ void set_limits(zmq::socket_t& socket, const ZmqLinkOptions& options) {
     socket.set(zmq::sockopt::rcvhwm, kReceiveHwm);
     socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(kChunkBytesMax + kFrameOverhead));
     socket.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
-    // A third of the time until a peer is asked, two thirds for its answer.
-    socket.set(zmq::sockopt::heartbeat_ivl, milliseconds(options.dead_after / 3));
-    socket.set(zmq::sockopt::heartbeat_timeout, milliseconds(options.dead_after - options.dead_after / 3));
-    socket.set(zmq::sockopt::heartbeat_ttl, milliseconds(options.dead_after));
+    // Half-open connections end by the system's probes. Not by ZeroMQ's own heartbeats: in 4.3.4 these abort a process
+    // that was stopped for longer than they wait (libzmq issue 4364).
+    const int probe = std::max(1, static_cast<int>(seconds(options.dead_after) / 3));
+    socket.set(zmq::sockopt::tcp_keepalive, 1);
+    socket.set(zmq::sockopt::tcp_keepalive_idle, probe);
+    socket.set(zmq::sockopt::tcp_keepalive_intvl, probe);
+    socket.set(zmq::sockopt::tcp_keepalive_cnt, 2);
 }
 
 int linger_ms(Time now, Time deadline) {

@@ -320,6 +320,23 @@ TEST(Elastic, ABrokenWorkerIsExcluded) {
     EXPECT_EQ(scene.enter(4, 1003).worker, WorkerId{1}) << "another one may";
 }
 
+TEST(Elastic, ABrokenWorkerThatTheOthersWaitForDoesNotEndTheRun) {
+    ServerOptions options = elastic();
+    options.quarantine_after = 3;
+    Scene scene(options, "sync");
+    const Message first = scene.enter(1, 1001);
+    Message second = scene.enter(2, 1002);
+    scene.say(1, scene.push(first));
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_EQ(second.type, MessageType::parameters);
+        scene.tell(MessageArrived{.peer = Peer{2}, .message = scene.push(second), .defect = Reason::not_finite});
+        second = scene.sent[2];
+    }
+    EXPECT_EQ(scene.server().outcome(), Outcome::running);
+    EXPECT_EQ(scene.all<ExcludeEvent>().size(), 1u);
+    EXPECT_EQ(scene.server().version(), Version{1}) << "the other one goes on alone";
+}
+
 TEST(Elastic, AGradientOutOfAllProportionIsDropped) {
     ServerOptions options = elastic();
     options.reject_norm = 10;
