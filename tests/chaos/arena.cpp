@@ -478,7 +478,8 @@ void Arena::on_exit(const Exit& exit) {
     slot->joined = false;
     if (slot->asked_to_leave) {
         const double took = since(*slot->asked_to_leave, exit.at);
-        if (exit.signalled || exit.status > 1) {
+        // While it is being loaded, the signal itself ends it.
+        if (exit.status > 1 && exit.status != 128 + SIGTERM) {
             wrong(fmt::format("{} was asked to leave and ended with status {}; {}", slot->name, exit.status,
                               last_words(slot->log)));
         }
@@ -559,8 +560,17 @@ void Arena::end() {
     ending_ = true;
     end_server();
     end_workers();
+    for (const pid_t pid : children()) wrong(fmt::format("process {} is left", pid));
+    if (tail_.resuming()) wrong("events.jsonl has no line of the last resume");
     tail_.read([](const Line&) {});
     if (!tail_.unfinished().empty()) wrong("events.jsonl ends within a line: " + tail_.unfinished().substr(0, 80));
+    for (const auto* violations : {&tail_.violations(), &checker().violations()}) {
+        for (const Violation& violation : *violations) {
+            wrong(fmt::format("{}:{}: {}", (run_folder() / "events.jsonl").string(), violation.line, violation.what));
+        }
+    }
+    if (broken_) return; // what such a run leaves says nothing more
+    const std::size_t known = checker().violations().size();
     std::string bad;
     const auto summary = read_summary(run_folder(), bad);
     if (summary) tail_.checker().finish(*summary);
@@ -569,12 +579,7 @@ void Arena::end() {
         wrong(fmt::format("summary.json has outcome {}", to_string(summary->outcome)));
     }
     for (const std::string& what : check_folder(run_folder(), options_.wait_for, servers_killed_ > 0)) wrong(what);
-    for (const auto* violations : {&tail_.violations(), &checker().violations()}) {
-        for (const Violation& violation : *violations) {
-            wrong(fmt::format("{}:{}: {}", (run_folder() / "events.jsonl").string(), violation.line, violation.what));
-        }
-    }
-    for (const pid_t pid : children()) wrong(fmt::format("process {} is left", pid));
+    for (std::size_t i = known; i < checker().violations().size(); ++i) wrong(checker().violations()[i].what);
 }
 
 void Arena::end_server() {
@@ -586,6 +591,7 @@ void Arena::end_server() {
     const auto exit = processes_.wait(server_, asked + std::max(kGivenUp, 2 * limit));
     if (!exit) {
         ++hangs_;
+        broken_ = true;
         wrong("the server does not end; " + last_words(server_log_));
         processes_.signal(server_, SIGKILL);
         processes_.wait(server_, WallClock::now() + kGivenUp);

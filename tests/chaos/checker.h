@@ -88,9 +88,9 @@ class Checker {
     void check(const Evaluation& evaluation);
     void check(const EndEvent&);
     void check(const PauseEvent& pause);
-    void check(const ContinueEvent&) {}
-    void check(const PartEvent&) {}
     void check(const ExcludeEvent& excluded);
+    template <class Other>
+    void check(const Other&) {} ///< that say nothing to hold a run to
     void require_here(WorkerId worker, const char* what);
     void resume(const ResumeLine& resume);
     void pass_time(Time now);

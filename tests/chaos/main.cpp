@@ -26,7 +26,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr Duration kCalm = seconds(10);
+/// At the end nothing happens any more, so that what came of it can be seen.
+constexpr Duration kCalmMax = seconds(10);
 /// Of accuracy: evaluations of a run scatter by that much.
 constexpr double kScatter = 0.01;
 constexpr std::uint64_t kEvalEvery = 100;
@@ -162,7 +163,7 @@ int carry_out(const Options& options, const std::string& command) {
     const Duration length = from_seconds(60 * options.minutes);
     const auto schedule_for = [&] {
         return make_schedule({.length = length,
-                              .calm = kCalm,
+                              .calm = std::min(kCalmMax, length / 4),
                               .seed = options.seed,
                               .kinds = kinds,
                               .kill_every = parse_duration(options.kill_every, "--kill-every"),

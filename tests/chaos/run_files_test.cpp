@@ -81,6 +81,22 @@ TEST(EventTail, GoesBackWithAServerThatIsResumed) {
     EXPECT_EQ(tail.checker().lines(), 5u);
 }
 
+TEST(EventTail, KeepsWhatWasWrongInWhatIsTakenBack) {
+    const TempDir dir;
+    EventTail tail(dir / "events.jsonl", 1);
+    const std::string kept = join(0) + "{\"type\":\"checkpoint\",\"version\":0}\n";
+    append(dir / "events.jsonl", kept + join(0));
+    tail.read([](const Line&) {});
+    EXPECT_EQ(tail.checker().violations().size(), 1u);
+    tail.expect_resume();
+    std::filesystem::remove(dir / "events.jsonl");
+    append(dir / "events.jsonl", kept + "{\"type\":\"resume\",\"version\":0}\n");
+    tail.read([](const Line&) {});
+    EXPECT_THAT(tail.checker().violations(), IsEmpty());
+    ASSERT_EQ(tail.violations().size(), 1u);
+    EXPECT_EQ(tail.violations()[0].line, 3u);
+}
+
 class Folder : public ::testing::Test {
   protected:
     void write(const std::string& name, float value) {
