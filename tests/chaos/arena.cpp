@@ -92,6 +92,7 @@ void Arena::say(const std::string& what) {
 }
 
 void Arena::wrong(const std::string& what) {
+    if (!told_.insert(what).second) return; // found in two ways
     wrong_.push_back(fmt::format("at {:.2f} s: {}", since(began_, WallClock::now()), what));
     say("WRONG: " + what);
 }

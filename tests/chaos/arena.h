@@ -159,6 +159,7 @@ class Arena {
     std::uint64_t servers_survived_ = 0, servers_killed_ = 0;
     double server_end_seconds_ = 0;
     std::vector<std::string> wrong_;
+    std::set<std::string> told_;
 
     // The hostile client, on its thread.
     std::thread hostile_;

@@ -82,7 +82,8 @@ void Checker::resume(const ResumeLine& resume) {
                              resume.version->value(), version_.value()));
         version_ = *resume.version;
     }
-    here_.clear();
+    // Those who were here may be told of as leaving, or come again without that.
+    before_resume_ = std::exchange(here_, {});
     active_.clear();
     now_ = Time{}; // whichever way the program counts: from the checkpoint on, or anew
 }
@@ -96,9 +97,11 @@ void Checker::check(const JoinEvent& join) {
         violated(fmt::format("worker {} joins, but it is here already", join.worker.value()));
     }
     active_.insert(join.worker);
+    before_resume_.erase(join.worker);
 }
 
 void Checker::check(const LeaveEvent& leave) {
+    if (!here_.contains(leave.worker) && before_resume_.erase(leave.worker) > 0) return;
     require_here(leave.worker, "leaves");
     here_.erase(leave.worker);
     active_.erase(leave.worker);

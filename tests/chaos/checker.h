@@ -101,6 +101,7 @@ class Checker {
     std::vector<Violation> violations_;
     std::map<WorkerId, Account> accounts_;
     std::set<WorkerId> here_, active_;
+    std::set<WorkerId> before_resume_; ///< were here then, and have neither left nor come since
     Version version_;
     std::optional<Version> checkpoint_; ///< the last one told of
     std::uint64_t pushed_ = 0, applied_ = 0, dropped_ = 0, lost_ = 0, updates_ = 0;

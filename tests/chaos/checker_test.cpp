@@ -208,6 +208,7 @@ TEST(Checker, LetsARunGoBackToTheCheckpointItIsResumedFrom) {
     Checker other = checker;
     checker.tell(ResumeLine{Version{1}});
     checker.tell(at(0, LostEvent{kA, Step{1}, Reason::rolled_back}));
+    checker.tell(at(0, LeaveEvent{kA}));
     checker.tell(at(0, JoinEvent{kA, 32}));
     checker.tell(assign(0, kA, 2, 1));
     EXPECT_TRUE(checker.violations().empty());

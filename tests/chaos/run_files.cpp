@@ -80,15 +80,16 @@ bool EventTail::find_resume() {
     resuming_ = false;
     const std::uint64_t resume_at = from + found + 1;
     while (snapshots_.size() > 1 && snapshots_.back().offset > resume_at) snapshots_.pop_back();
-    // What was wrong in the part that is taken back was wrong nevertheless.
-    const auto& seen = checker_.violations();
-    const std::size_t kept = snapshots_.back().checker.violations().size();
-    violations_.insert(violations_.end(), seen.begin() + static_cast<std::ptrdiff_t>(kept), seen.end());
+    const std::vector<Violation> seen = checker_.violations();
     offset_ = snapshots_.back().offset;
     checker_ = snapshots_.back().checker;
     lines_ = checker_.lines();
     unfinished_.clear();
     feed(resume_at, nullptr);
+    // What was wrong in the part that is taken back was wrong nevertheless.
+    for (const Violation& violation : seen) {
+        if (violation.line > lines_) violations_.push_back(violation);
+    }
     return true;
 }
 
