@@ -32,6 +32,7 @@ constexpr Duration kHereAtTheEnd = seconds(30);
 constexpr Duration kGivenUp = seconds(60); ///< beyond that, what hangs is killed
 constexpr Duration kDeathSeenWithin = seconds(15);
 constexpr Duration kWarmUp = seconds(20);
+constexpr Duration kConnectionsEvery = milliseconds(50); ///< reading /proc takes time too
 constexpr std::uint64_t kMemoryMore = 100 << 20;
 
 double since(Wall from, Wall to) {
@@ -108,8 +109,8 @@ Duration Arena::stretched(Duration limit) const {
     return from_seconds(lategrad::seconds(limit) * slowness());
 }
 
-void Arena::later(Duration wait, std::function<void()> action) {
-    later_.push_back({WallClock::now() + wait, std::move(action)});
+void Arena::later(Duration wait, std::function<void()> action, bool undoes) {
+    later_.push_back({WallClock::now() + wait, std::move(action), undoes});
 }
 
 std::string Arena::last_words(const std::filesystem::path& log) const {
@@ -193,7 +194,7 @@ void Arena::pump(Wall until) {
         Wall next = std::min(until, now + milliseconds(200));
         for (const Later& one : later_) next = std::min(next, one.at);
         for (const Slot& slot : slots_) {
-            if (slot.pid != 0 && !slot.joined && !slot.connected) next = std::min(next, now + milliseconds(20));
+            if (slot.pid != 0 && !slot.joined && !slot.connected) next = std::min(next, now + kConnectionsEvery);
         }
         std::vector<pollfd> ready{{signals_, POLLIN, 0}, {inotify_, POLLIN, 0}};
         for (const pid_t pid : processes_.running()) ready.push_back({processes_.pidfd(pid), POLLIN, 0});
@@ -221,8 +222,10 @@ void Arena::look() {
     if (inotify_add_watch(inotify_, (run_folder() / "events.jsonl").c_str(), IN_MODIFY) < 0 && errno != ENOENT) {
         throw EnvironmentError("inotify_add_watch failed");
     }
+    const bool looks = WallClock::now() >= connections_looked_ + kConnectionsEvery;
+    if (looks) connections_looked_ = WallClock::now();
     for (Slot& slot : slots_) {
-        if (slot.pid == 0 || slot.joined || slot.stopped) continue;
+        if (!looks || slot.pid == 0 || slot.joined || slot.stopped) continue;
         if (!slot.connected && connected_to(slot.pid, port_)) slot.connected = WallClock::now();
         if (slot.connected && !slot.id) slot.id = number_in(slot.log);
     }
@@ -370,12 +373,15 @@ void Arena::stop_worker(const Disturbance& disturbance) {
     slot->stopped = true;
     const pid_t pid = slot->pid;
     processes_.signal(pid, SIGSTOP);
-    later(disturbance.lasts, [this, slot, pid] {
-        if (slot->pid != pid) return; // killed meanwhile
-        processes_.signal(pid, SIGCONT);
-        slot->stopped = false;
-        say("continue " + slot->name);
-    });
+    later(
+        disturbance.lasts,
+        [this, slot, pid] {
+            if (slot->pid != pid) return; // killed meanwhile
+            processes_.signal(pid, SIGCONT);
+            slot->stopped = false;
+            say("continue " + slot->name);
+        },
+        true);
 }
 
 void Arena::cut_worker(const Disturbance& disturbance) {
@@ -385,11 +391,14 @@ void Arena::cut_worker(const Disturbance& disturbance) {
     say(fmt::format("cut {} for {:.2f} s", slot->name, lategrad::seconds(disturbance.lasts)));
     slot->cut = true;
     options_.network->set_link(*slot->link, false);
-    later(disturbance.lasts, [this, slot] {
-        options_.network->set_link(*slot->link, true);
-        slot->cut = false;
-        say("restore " + slot->name);
-    });
+    later(
+        disturbance.lasts,
+        [this, slot] {
+            options_.network->set_link(*slot->link, true);
+            slot->cut = false;
+            say("restore " + slot->name);
+        },
+        true);
 }
 
 void Arena::add_worker(const Disturbance& disturbance) {
@@ -398,12 +407,15 @@ void Arena::add_worker(const Disturbance& disturbance) {
     slot.extra = true;
     say("join " + slot.name);
     start_worker(slot);
-    later(disturbance.lasts, [this, &slot] {
-        if (slot.pid == 0) return;
-        say("ask " + slot.name + " to leave");
-        slot.asked_to_leave = WallClock::now();
-        processes_.signal(slot.pid, SIGTERM);
-    });
+    later(
+        disturbance.lasts,
+        [this, &slot] {
+            if (slot.pid == 0) return;
+            say("ask " + slot.name + " to leave");
+            slot.asked_to_leave = WallClock::now();
+            processes_.signal(slot.pid, SIGTERM);
+        },
+        true);
 }
 
 void Arena::start_attack(const Disturbance& disturbance) {
@@ -544,13 +556,17 @@ void Arena::check_kills() {
 }
 
 void Arena::end() {
-    for (const Later& one : std::exchange(later_, {})) one.action();
+    for (Later& one : later_) {
+        if (one.undoes) one.at = WallClock::now();
+    }
     const Wall until = WallClock::now() + stretched(kHereAtTheEnd);
     const auto all_here = [&] {
-        return std::ranges::all_of(slots_, [](const Slot& slot) { return slot.extra || slot.joined; });
+        return server_proven_ && std::ranges::none_of(later_, &Later::undoes) &&
+               std::ranges::all_of(slots_, [](const Slot& slot) { return slot.extra || slot.joined; });
     };
     while (!broken_ && !all_here() && WallClock::now() < until) pump(WallClock::now() + milliseconds(100));
     if (!broken_ && !all_here()) {
+        if (!server_proven_) wrong("the resumed server has made no update at the end; " + last_words(server_log_));
         for (const Slot& slot : slots_) {
             if (!slot.extra && !slot.joined) wrong(slot.name + " did not come back; " + last_words(slot.log));
         }
@@ -562,8 +578,8 @@ void Arena::end() {
     end_server();
     end_workers();
     for (const pid_t pid : children()) wrong(fmt::format("process {} is left", pid));
-    if (tail_.resuming()) wrong("events.jsonl has no line of the last resume");
     tail_.read([](const Line&) {});
+    if (tail_.resuming()) wrong("events.jsonl has no line of the last resume");
     if (!tail_.unfinished().empty()) wrong("events.jsonl ends within a line: " + tail_.unfinished().substr(0, 80));
     for (const auto* violations : {&tail_.violations(), &checker().violations()}) {
         for (const Violation& violation : *violations) {

@@ -94,6 +94,7 @@ class Arena {
     struct Later {
         Wall at;
         std::function<void()> action;
+        bool undoes = false; ///< what a disturbance did; at the end, at once
     };
 
     void start_server(bool resumes);
@@ -122,7 +123,7 @@ class Arena {
     std::size_t able() const;
     void say(const std::string& what);
     void wrong(const std::string& what);
-    void later(Duration wait, std::function<void()> action);
+    void later(Duration wait, std::function<void()> action, bool undoes = false);
     double slowness() const;
     Duration stretched(Duration limit) const;
     std::string last_words(const std::filesystem::path& log) const;

@@ -134,7 +134,7 @@ class Server:
     def update(self):
         if len(self.links) < int(option("--min-workers", "1")) and not self.resumes:
             return
-        if WRONG == "stalls" and self.updates > 60:
+        if WRONG == "stalls" and self.updates > 30:
             return
         applied = []
         for worker in sorted(self.links):
@@ -145,7 +145,7 @@ class Server:
         if not applied:
             return
         self.counts["applied"] += len(applied)
-        if WRONG == "twice" and self.updates == 100:
+        if WRONG == "twice" and self.updates == 40:
             applied.append(dict(applied[-1], step=applied[-1]["step"] - 1))
         self.tell("update", version=self.version, applied=applied, denominator=1, learning_rate=0.1, loss=1.0,
                   examples_applied=0, bytes_received=0, bytes_sent=0, dropped=[])
@@ -156,7 +156,7 @@ class Server:
                       examples_applied=0, accuracy=self.version / (self.version + 100), loss=1.0)
         for worker in sorted(self.links):
             self.assign(worker)
-        if WRONG == "dies" and self.updates == 100:
+        if WRONG == "dies" and self.updates == 40:
             os.abort()
 
     def checkpoint(self):
