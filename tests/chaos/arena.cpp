@@ -227,7 +227,6 @@ void Arena::look() {
     for (Slot& slot : slots_) {
         if (!looks || slot.pid == 0 || slot.joined || slot.stopped) continue;
         if (!slot.connected && connected_to(slot.pid, port_)) slot.connected = WallClock::now();
-        if (slot.connected && !slot.id) slot.id = number_in(slot.log);
     }
     std::optional<Time> last;
     const bool was_resuming = tail_.resuming();
@@ -283,6 +282,7 @@ void Arena::on_join(WorkerId worker, Time at) {
     Slot* found = nullptr;
     for (Slot& slot : slots_) {
         if (slot.pid == 0 || slot.joined || slot.cut || slot.stopped) continue;
+        slot.id = number_in(slot.log); // it says so before it says hello
         if (slot.id == worker) {
             found = &slot;
             break;

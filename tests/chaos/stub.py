@@ -40,6 +40,7 @@ def work():
                 said = link.recv(100)
                 if said.startswith(b"worker"):
                     print("working as " + said.decode(), file=sys.stderr, flush=True)
+                    link.send(b"hello")
                 while said and said != b"stop":
                     said = link.recv(100)
                 if said == b"stop":
@@ -58,7 +59,7 @@ class Server:
         self.path = os.path.join(self.run, "events.jsonl")
         self.version = self.updates = 0
         self.counts = {"pushed": 0, "applied": 0, "dropped": 0, "held": 0, "lost": 0}
-        self.steps, self.open, self.links = {}, {}, {}
+        self.steps, self.open, self.links, self.guests = {}, {}, {}, {}
         self.start = time.monotonic()
         self.checkpoint_at = 0
         if self.resumes:
@@ -111,12 +112,22 @@ class Server:
     def admit(self):
         while select.select([self.door], [], [], 0)[0]:
             link, _ = self.door.accept()
-            worker = min(set(range(1000)) - set(self.links))
-            self.links[worker] = link
+            worker = min(set(range(1000)) - set(self.links) - set(self.guests))
+            self.guests[worker] = link
             link.setblocking(False)
             link.send(f"worker {worker}\n".encode())
-            self.tell("join", worker=worker, examples=1)
-            self.assign(worker)
+        for worker, link in list(self.guests.items()):
+            try:
+                said = link.recv(5)
+            except BlockingIOError:
+                continue
+            except OSError:
+                said = b""
+            self.guests.pop(worker)
+            if said == b"hello":
+                self.links[worker] = link
+                self.tell("join", worker=worker, examples=1)
+                self.assign(worker)
 
     def dismiss(self):
         for worker, link in list(self.links.items()):
@@ -151,7 +162,7 @@ class Server:
                   examples_applied=0, bytes_received=0, bytes_sent=0, dropped=[])
         self.version += 1
         self.updates += 1
-        if self.version % 20 == 0:
+        if self.version % 10 == 0:
             self.tell("evaluate", version=self.version, published=round(time.monotonic() - self.start, 6),
                       examples_applied=0, accuracy=self.version / (self.version + 100), loss=1.0)
         for worker in sorted(self.links):
