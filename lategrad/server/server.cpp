@@ -336,7 +336,8 @@ void Server::exclude(WorkerId worker, Reason reason, Time now, Effects& out) {
            out);
     member.here = false;
     --here_;
-    decide_left(worker, Reason::excluded, now, out);
+    if (here_ == 0) end(Outcome::diverged, now, out); // nobody's can be used
+    else decide_left(worker, Reason::excluded, now, out);
 }
 
 void Server::on_push(const MessageArrived& arrived, Time now, Effects& out) {
@@ -426,13 +427,14 @@ bool Server::hopeless(WorkerId worker, bool usable) {
     }
     any_unusable_ = true;
     ++members_[worker.value()].unusable;
-    // Others wait with good ones, and will no longer when it has been excluded.
-    if (options_.quarantine_after > 0 && !held_.empty()) return false;
+    std::size_t bad = 0;
     for (std::uint32_t i = 0; i < members_.size(); ++i) {
         const bool can_push = members_[i].here && (i == worker.value() || ledger_.has_open(WorkerId{i}));
         if (can_push && members_[i].unusable < 2) return false;
+        bad += can_push ? 1 : 0;
     }
-    return true;
+    // A few broken machines will be excluded, and the others, who wait with good gradients, go on.
+    return options_.quarantine_after == 0 || 2 * bad > here_;
 }
 
 void Server::decide(const PolicyEvent& event, Time now, Effects& out) {
