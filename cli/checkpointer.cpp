@@ -84,7 +84,6 @@ void Checkpointer::write(CheckpointDue& due) {
         contents.weights = weight_views(*problem_.model, std::as_const(contents.parameters).floats());
     }
     folder_.save(contents);
-    ++written_;
     warned_ = false;
 }
 

@@ -29,8 +29,6 @@ class Checkpointer {
     void wait();
     /// The same, for good.
     void finish();
-    /// How many have been written.
-    std::size_t written() const { return written_; }
 
   private:
     void loop();
@@ -41,7 +39,6 @@ class Checkpointer {
     CheckpointFolder folder_;
     std::string config_toml_;
     std::function<void()> before_;
-    std::size_t written_ = 0;
     bool warned_ = false;
 
     std::mutex mutex_;
