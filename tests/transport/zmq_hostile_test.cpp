@@ -121,11 +121,11 @@ class ZmqHostile : public ::testing::Test {
         Message message;
         message.step = Step{7};
         ASSERT_EQ(honest->try_send(kServerPeer, message), SendStatus::sent);
-        const Incoming incoming = next_of(*server, clock);
+        const Incoming incoming = next_of(*server, *honest, clock);
         ASSERT_TRUE(std::holds_alternative<Received>(incoming));
         EXPECT_EQ(std::get<Received>(incoming).peer, kHonest);
         ASSERT_EQ(server->try_send(kHonest, message), SendStatus::sent);
-        EXPECT_TRUE(std::holds_alternative<Received>(next_of(*honest, clock)));
+        EXPECT_TRUE(std::holds_alternative<Received>(next_of(*honest, *server, clock)));
         serve_until(*server, clock, [&] { return honest->receive(Time::min()), true; });
     }
 
