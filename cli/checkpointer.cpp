@@ -72,14 +72,15 @@ void Checkpointer::write(CheckpointDue& due) {
     CheckpointContents contents{.summary = {.kind = kind_,
                                             .version = due.version,
                                             .seconds = seconds(due.at),
+                                            .events = due.events,
                                             .examples_applied = due.examples_applied,
+                                            .data_coverage = due.data_coverage,
                                             .incarnation = due.incarnation,
                                             .ledger = std::move(due.ledger)},
                                 .config_toml = config_toml_,
                                 .weights = {},
                                 .parameters = std::move(due.params),
                                 .state = std::move(due.state)};
-    contents.summary.ledger["events"] = due.events;
     if (problem_.model) {
         contents.weights = weight_views(*problem_.model, std::as_const(contents.parameters).floats());
     }

@@ -46,6 +46,8 @@ int inspect_checkpoint(const std::filesystem::path& path) {
                summary.kind == CheckpointSummary::Kind::server ? "run" : "simulation", summary.version.value(),
                summary.incarnation.value(), summary.seconds, summary.examples_applied);
     for (const auto& [name, count] : summary.ledger) fmt::print("{:10}{}\n", name, count);
+    fmt::print("{:10}{}\n", "events", summary.events);
+    if (summary.data_coverage) fmt::print("{:10}{:.1f} % of the data\n", "coverage", 100 * *summary.data_coverage);
     fmt::print("\n{}\n", checkpoint.config_toml());
     return inspect_weights(checkpoint.weights());
 }

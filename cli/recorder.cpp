@@ -19,7 +19,7 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
       events_(options.events),
       resume_(options.resume),
       config_toml_(to_toml(problem.job.options) + options.own_config),
-      folder_(resume_ ? RunFolder::resume(path, config_toml_, resume_->summary().ledger.at("events"))
+      folder_(resume_ ? RunFolder::resume(path, config_toml_, resume_->summary().events)
                       : RunFolder::create(path, config_toml_, run_fingerprint(problem),
                                           problem.model ? problem.model->size() * sizeof(float) : 0)),
       builder_({.policy = problem.job.options.policy,
@@ -98,6 +98,7 @@ const Summary& Recorder::finish(const Trained& trained) {
     CHECK(summary_.dropped == trained.ledger.dropped && summary_.lost == trained.ledger.lost);
     CHECK(summary_.held == trained.ledger.held);
     summary_.stray = trained.ledger.stray;
+    summary_.data_coverage = trained.data_coverage;
     summary_.seconds = trained.seconds;
     summary_.bytes_received = trained.bytes_received;
     summary_.bytes_sent = trained.bytes_sent;

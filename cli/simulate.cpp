@@ -193,6 +193,7 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
                           .events = told,
                           .examples_applied = server.examples_applied(),
                           .ledger = server.totals().by_name(),
+                          .data_coverage = server.data().coverage(),
                           .params = server.parameters(),
                           .state = archive.finish()});
     };

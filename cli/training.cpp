@@ -176,6 +176,7 @@ Trained trained_by(const Server& server) {
     CHECK(server.totals().adds_up() && server.totals().open == 0);
     return {.version = server.version(),
             .ledger = server.totals(),
+            .data_coverage = server.data().coverage(),
             .outcome = server.outcome(),
             .seconds = seconds(server.lasted()),
             .bytes_received = server.bytes_received(),

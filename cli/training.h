@@ -96,6 +96,7 @@ struct Trained {
     Version version;
     std::vector<float> parameters; ///< of that version
     LedgerTotals ledger;
+    std::optional<double> data_coverage; ///< DataPlan::coverage
     Outcome outcome = Outcome::running;
     double seconds = 0; ///< from when all workers were there to the run's end
     std::uint64_t bytes_received = 0, bytes_sent = 0;

@@ -78,7 +78,9 @@ std::string to_json(const CheckpointManifest& manifest) {
     json["version"] = summary.version.value();
     json["incarnation"] = summary.incarnation.value();
     json["seconds"] = summary.seconds;
+    json["events"] = summary.events;
     json["examples_applied"] = summary.examples_applied;
+    json["data_coverage"] = summary.data_coverage ? Json(*summary.data_coverage) : Json();
     json["ledger"] = summary.ledger;
     json["files"] = Json::object();
     for (const auto& [name, file] : manifest.files) {
@@ -107,7 +109,11 @@ CheckpointManifest parse_manifest(std::string_view text) {
         Incarnation{static_cast<std::uint32_t>(whole(json, "incarnation", std::numeric_limits<std::uint32_t>::max()))};
     if (!field(json, "seconds").is_number()) fail("field \"seconds\" is no number");
     summary.seconds = json["seconds"].get<double>();
+    summary.events = whole(json, "events");
     summary.examples_applied = whole(json, "examples_applied");
+    const Json& coverage = field(json, "data_coverage");
+    if (!coverage.is_null() && !coverage.is_number()) fail("field \"data_coverage\" is no number");
+    if (!coverage.is_null()) summary.data_coverage = coverage.get<double>();
     for (const auto& [name, value] : field(json, "ledger").items()) {
         summary.ledger[name] = whole(json["ledger"], name.c_str());
     }

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,8 +19,10 @@ struct CheckpointSummary {
     enum class Kind : std::uint8_t { simulation, server };
     Kind kind = Kind::server;
     Version version;
-    double seconds = 0; ///< of the run
+    double seconds = 0;       ///< of the run
+    std::uint64_t events = 0; ///< lines of events.jsonl before it
     std::uint64_t examples_applied = 0;
+    std::optional<double> data_coverage; ///< as in the run's summary
     Incarnation incarnation;
     std::map<std::string, std::uint64_t> ledger; ///< its totals by name
 

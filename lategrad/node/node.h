@@ -109,6 +109,7 @@ struct CheckpointDue {
     std::uint64_t examples_applied = 0;
     Incarnation incarnation;
     std::map<std::string, std::uint64_t> ledger; ///< its totals by name
+    std::optional<double> data_coverage;
     Buffer params;
     ArchiveWriter::Captured state;
 };

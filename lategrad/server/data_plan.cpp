@@ -96,13 +96,14 @@ DataPosition DataPlan::take(WorkerId worker, std::uint32_t examples) {
     return begin;
 }
 
-double DataPlan::coverage() const {
+std::optional<double> DataPlan::coverage() const {
     std::uint64_t drawn = 0, all = 0;
     for (const Part& part : parts_) {
         drawn += std::min(part.position, part.size);
         all += part.size;
     }
-    return all == 0 ? 1 : static_cast<double>(drawn) / static_cast<double>(all);
+    if (all == 0) return std::nullopt;
+    return static_cast<double>(drawn) / static_cast<double>(all);
 }
 
 } // namespace lategrad

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -54,8 +55,8 @@ class DataPlan {
         }
     }
 
-    /// The share of all examples that have been drawn at least once; 1 where sizes are unknown.
-    double coverage() const;
+    /// The share of all examples that have been drawn at least once; none where sizes are unknown.
+    std::optional<double> coverage() const;
 
   private:
     struct Part {

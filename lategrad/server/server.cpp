@@ -716,6 +716,7 @@ void Server::capture(ArchiveWriter& archive, Time now, Effects& out) {
                                    .examples_applied = examples_applied_,
                                    .incarnation = options_.incarnation,
                                    .ledger = ledger_.totals().by_name(),
+                                   .data_coverage = data_.coverage(),
                                    .params = parameters_,
                                    .state = archive.finish()};
 }

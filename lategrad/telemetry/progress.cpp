@@ -206,6 +206,9 @@ std::string human_summary(const Summary& summary, const std::filesystem::path& f
     line("staleness", fmt::format("mean {:.2f}, max {}", summary.staleness_mean, summary.staleness_max));
     line("traffic",
          fmt::format("{} received, {} sent", bytes_text(summary.bytes_received), bytes_text(summary.bytes_sent)));
+    if (summary.data_coverage) {
+        line("coverage", fmt::format("{:.1f} % of the training examples drawn", 100 * *summary.data_coverage));
+    }
     const auto& load = summary.server_load;
     if (load && load->receiving + load->sending + load->updating > 0) {
         line("server", fmt::format("receives {:.0f} %, sends {:.0f} %, updates {:.0f} % of the time",

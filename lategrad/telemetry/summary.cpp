@@ -35,6 +35,7 @@ std::string to_json(const Summary& summary) {
     json["staleness_histogram"] = summary.staleness_histogram;
     json["work_used"] = summary.work_used;
     json["stray"] = summary.stray;
+    json["data_coverage"] = optional(summary.data_coverage);
     json["model"] = summary.model;
     json["data"] = summary.data;
     json["transport"] = summary.transport;
@@ -95,6 +96,7 @@ Summary parse_summary(std::string_view text) {
             .staleness_histogram = histogram_of(fields),
             .work_used = fields.number("work_used"),
             .stray = fields.integer("stray"),
+            .data_coverage = json.contains("data_coverage") ? fields.optional_number("data_coverage") : std::nullopt,
             .model = fields.text("model"),
             .data = fields.text("data"),
             .transport = fields.text("transport"),

@@ -49,6 +49,9 @@ struct Summary {
     std::vector<std::uint64_t> staleness_histogram;
     double work_used = 0;    ///< applied / (arrived + cancelled); 0 where there were none
     std::uint64_t stray = 0; ///< the server's count; no event tells it
+    /// The share of the training examples that were drawn at least once; none where the server does not say who draws
+    /// what, as it does in an elastic run.
+    std::optional<double> data_coverage;
     std::string model;
     std::string data;
     std::string transport;

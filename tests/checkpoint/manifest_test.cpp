@@ -19,7 +19,9 @@ CheckpointManifest example() {
     return {.summary = {.kind = CheckpointSummary::Kind::simulation,
                         .version = Version{120},
                         .seconds = 1.0 / 3,
+                        .events = 345,
                         .examples_applied = 1 << 20,
+                        .data_coverage = 2.0 / 3,
                         .incarnation = Incarnation{1},
                         .ledger = {{"pushed", 4}, {"held", 0}}},
             .files = {{"state.bin", {.bytes = 12, .checksum = 0xfedcba9876543210}}, {"config.toml", {}}}};
@@ -33,6 +35,7 @@ TEST(CheckpointManifest, IsWhatItWasBehindItsText) {
     largest.summary.version = Version{UINT64_MAX};
     largest.summary.incarnation = Incarnation{UINT32_MAX};
     largest.summary.seconds = 5e-324;
+    largest.summary.data_coverage = {};
     largest.summary.ledger = {};
     EXPECT_EQ(parse_manifest(to_json(largest)), largest);
 }

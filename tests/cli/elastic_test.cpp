@@ -2,7 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/mount.h>
+
 #include <memory>
+
+#include <fmt/format.h>
 
 #include "lategrad/files/safetensors.h"
 #include "tests/cli/background.h"
@@ -183,7 +187,89 @@ TEST(Elastic, ATorchScriptModelTravels) {
     EXPECT_EQ(server.wait(), 0) << server.err();
 }
 
-TEST(Elastic, AFullOrForbiddenDiskDoesNotEndTheRun) {
+TEST(Elastic, WhatNobodyIsAtHomeInIsDrawnByTheOthers) {
+    const TempDir dir;
+    Background server(dir, "server", serving(dir, {"--updates", "150", "--workers", "3", "--reassign-after", "1ms"}));
+    const std::string address = address_of(server);
+    const auto first = worker(dir, "first", address);
+    const auto second = worker(dir, "second", address);
+    EXPECT_EQ(server.wait(), 0) << server.err();
+    EXPECT_THAT(server.err(), HasSubstr("part 2 of the data is worker "));
+    EXPECT_EQ(json::parse(server.out(), nullptr, false)["data_coverage"], 1.0);
+    const Ran inspected = run_program({"inspect", (dir / "run").string()});
+    EXPECT_THAT(inspected.out, HasSubstr("coverage      100.0 % of the training examples drawn"));
+}
+
+TEST(Elastic, ASignalEndsItWithACheckpointAndGoodbyes) {
+    const TempDir dir;
+    Background server(dir, "server", serving(dir, {"--updates", "1000000", "--checkpoint-every", "1000000"}));
+    const std::string address = address_of(server);
+    const auto first = worker(dir, "first", address);
+    const auto second = worker(dir, "second", address);
+    ASSERT_TRUE(wait_until([&] { return events(dir).find("\"type\":\"update\"") != std::string::npos; }));
+    server.send(SIGTERM);
+    EXPECT_EQ(server.wait(), 1) << server.err();
+    EXPECT_EQ(first->wait(), 0) << first->err();
+    EXPECT_EQ(second->wait(), 0) << second->err();
+    const json summary = json::parse(server.out(), nullptr, false);
+    EXPECT_EQ(summary["outcome"], "interrupted");
+    const auto last = dir / "run/checkpoints" / fmt::format("{:012}", summary["updates"].get<std::uint64_t>());
+    EXPECT_EQ(run_program({"inspect", last.string()}).status, 0);
+}
+
+TEST(Elastic, ASecondSignalEndsItAtOnce) {
+    const TempDir dir;
+    Background server(dir, "server", serving(dir, {}));
+    ASSERT_NE(address_of(server), "");
+    server.send(SIGSTOP); // so that it finds both
+    server.send(SIGINT);
+    server.send(SIGTERM);
+    server.send(SIGCONT);
+    EXPECT_EQ(server.wait(), 128 + SIGTERM);
+}
+
+/// A file system of a few pages, in place of a folder.
+class SmallDisk {
+  public:
+    SmallDisk(const std::filesystem::path& folder, const char* size)
+        : folder_(folder),
+          mounted_(::mount("tmpfs", folder.c_str(), "tmpfs", 0, size) == 0) {}
+    ~SmallDisk() {
+        if (mounted_) ::umount2(folder_.c_str(), MNT_DETACH);
+    }
+    SmallDisk(const SmallDisk&) = delete;
+    SmallDisk& operator=(const SmallDisk&) = delete;
+    bool mounted() const { return mounted_; }
+    void grow(const char* size) { EXPECT_EQ(::mount("tmpfs", folder_.c_str(), "tmpfs", MS_REMOUNT, size), 0); }
+
+  private:
+    std::filesystem::path folder_;
+    bool mounted_;
+};
+
+TEST(Elastic, AFullDiskDoesNotEndTheRunAndIsWrittenToWhenThereIsRoom) {
+    const TempDir dir;
+    Background server(dir, "server", serving(dir, {"--updates", "1000000", "--checkpoint-every", "20"}));
+    const std::string address = address_of(server);
+    const auto checkpoints = dir / "run/checkpoints";
+    ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(checkpoints); }));
+    SmallDisk disk(checkpoints, "size=4k");
+    if (!disk.mounted()) GTEST_SKIP() << "file systems cannot be mounted here";
+    const auto first = worker(dir, "first", address);
+    const auto second = worker(dir, "second", address);
+    ASSERT_TRUE(server.said("No space left on device")) << server.err();
+    EXPECT_THAT(server.err(), HasSubstr("the run goes on"));
+    disk.grow("size=16m");
+    ASSERT_TRUE(wait_until([&] { return !std::filesystem::is_empty(checkpoints); }));
+    server.send(SIGTERM);
+    EXPECT_EQ(server.wait(), 1) << server.err();
+    EXPECT_EQ(json::parse(server.out(), nullptr, false)["outcome"], "interrupted");
+    for (const auto& left : std::filesystem::directory_iterator(checkpoints)) {
+        EXPECT_EQ(run_program({"inspect", left.path().string()}).status, 0) << left.path();
+    }
+}
+
+TEST(Elastic, AForbiddenDiskDoesNotEndTheRun) {
     const TempDir dir;
     Background server(dir, "server", serving(dir, {"--updates", "120", "--checkpoint-every", "20"}));
     const std::string address = address_of(server);

@@ -153,6 +153,11 @@ TEST(HumanSummary, by_example) {
               "run folder    runs/1\n");
 }
 
+TEST(HumanSummary, of_an_elastic_run_says_how_much_of_the_data_was_seen) {
+    EXPECT_THAT(human_summary({.data_coverage = 0.75}, {}),
+                testing::HasSubstr("coverage      75.0 % of the training examples drawn\n"));
+}
+
 TEST(HumanSummary, of_a_regression_without_a_folder) {
     EXPECT_THAT(human_summary({.loss = 0.125}, {}),
                 testing::AllOf(testing::HasSubstr("test          loss 0.125\n"), testing::HasSubstr("0 B received"),

@@ -101,6 +101,7 @@ TEST(Summary, json_by_example) {
   ],
   "work_used": 0.75,
   "stray": 0,
+  "data_coverage": null,
   "model": "lenet",
   "data": "fashion-mnist",
   "transport": "in_process",
@@ -114,6 +115,7 @@ TEST(Summary, reads_back_exactly) {
     Summary summary = summary_of(example_run());
     summary.seconds = 0.1 + 0.2;
     summary.stray = ~std::uint64_t{0};
+    summary.data_coverage = 0.1;
     summary.data = "a \"quoted\" name\n";
     summary.server_load = {.receiving = 0.1, .sending = 1.0 / 3, .updating = 0};
     EXPECT_EQ(parse_summary(to_json(summary)), summary);
