@@ -159,6 +159,13 @@ TEST(Elastic, ASilentWorkerIsHeardAgain) {
     expect_accounted(json::parse(server.out(), nullptr, false));
 }
 
+TEST(Elastic, AWorkerGivesUpAfterAWhile) {
+    const Ran ran = run_program({"work", "--connect", "tcp://127.0.0.1:1", "--reconnect-for", "1ms"});
+    EXPECT_EQ(ran.status, 1);
+    EXPECT_THAT(ran.err, HasSubstr("tcp://127.0.0.1:1: "));
+    EXPECT_THAT(ran.err, HasSubstr("given up after"));
+}
+
 TEST(Elastic, OtherDataIsRefusedInWords) {
     const TempDir dir;
     const TempDir elsewhere;

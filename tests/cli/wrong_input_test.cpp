@@ -102,6 +102,23 @@ TEST(WrongInput, OptionValues) {
     expect_refused({"compare", "--policies", "reuse,async@4"}, "--policies async@4: async has no quorum");
 }
 
+TEST(WrongInput, ElasticRuns) {
+    const TempDir dir;
+    expect_refused({"serve", "--listen", "tcp://0.0.0.0:0"}, "make keys (lategrad keys new DIR) and give --keys DIR");
+    expect_refused({"serve", "--listen", "somewhere"}, "somewhere");
+    expect_refused({"serve", "--keys", (dir / "absent").string()}, "absent");
+    expect_refused({"work", "--connect", "somewhere"}, "somewhere: it should read tcp://HOST:PORT");
+    expect_refused({"work", "--key", (dir / "absent").string()}, "absent");
+    expect_refused({"work", "--key", dir.write("worker.key", "no key").string()}, "worker.key");
+    expect_refused({"work", "--reconnect-for", "soon"}, "--reconnect-for soon");
+    expect_refused({"work", "--heartbeat", "1m"}, "--heartbeat 1m: expected");
+    const std::string keys = (dir / "keys").string();
+    ASSERT_EQ(run_program({"keys", "new", keys}).status, 0);
+    const std::string before = text_in(dir / "keys/server.key");
+    EXPECT_NE(run_program({"keys", "new", keys}).status, 0) << "keys that are in use are not overwritten";
+    EXPECT_EQ(text_in(dir / "keys/server.key"), before);
+}
+
 TEST(WrongInput, ConfigFile) {
     const TempDir dir;
     const auto config = [&](const std::string& text, const std::string& says) {
