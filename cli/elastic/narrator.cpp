@@ -1,5 +1,9 @@
 #include "cli/elastic/narrator.h"
 
+#include <unistd.h>
+
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
@@ -7,12 +11,25 @@
 #include <spdlog/spdlog.h>
 
 namespace lategrad {
+namespace {
+
+/// As a worker on another machine would name it, where the server listens at all addresses of its own.
+std::string from_elsewhere(const std::string& endpoint) {
+    for (const std::string_view any : {"tcp://0.0.0.0:", "tcp://[::]:"}) {
+        char host[256] = {};
+        if (!endpoint.starts_with(any) || ::gethostname(host, sizeof host - 1) != 0) continue;
+        return fmt::format("tcp://{}:{}", host, endpoint.substr(any.size()));
+    }
+    return endpoint;
+}
+
+} // namespace
 
 void Narrator::listening(const std::string& endpoint, std::size_t min_workers, bool with_keys) {
     if (!speaks_) return;
     spdlog::info("listening at {}{}; the run begins with {} worker{}: lategrad work --connect {}{}", endpoint,
-                 with_keys ? "" : " (no keys, no encryption)", min_workers, min_workers == 1 ? "" : "s", endpoint,
-                 with_keys ? " --key worker.key" : "");
+                 with_keys ? "" : " (no keys, no encryption)", min_workers, min_workers == 1 ? "" : "s",
+                 from_elsewhere(endpoint), with_keys ? " --key worker.key" : "");
 }
 
 void Narrator::tell(const RunEvent& event) {
