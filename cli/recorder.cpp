@@ -19,9 +19,6 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
       events_(options.events),
       resume_(options.resume),
       config_toml_(to_toml(problem.job.options) + options.own_config),
-      folder_(resume_ ? RunFolder::resume(path, config_toml_, resume_->summary().events)
-                      : RunFolder::create(path, config_toml_, run_fingerprint(problem),
-                                          problem.model ? problem.model->size() * sizeof(float) : 0)),
       builder_({.policy = problem.job.options.policy,
                 .workers = static_cast<std::uint32_t>(problem.job.options.workers),
                 .wait_for = static_cast<std::uint32_t>(problem.job.policy.wait_for),
@@ -29,14 +26,15 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
                 .data = problem.data.name,
                 .transport = options.transport,
                 .codec = problem.job.options.codec,
-                .publish_codec = problem.job.options.publish_codec}) {
+                .publish_codec = problem.job.options.publish_codec}),
+      folder_(resume_ ? RunFolder::resume(path, config_toml_, resume_->summary().events,
+                                          [this](const RunEvent& event) {
+                                              builder_.tell(event);
+                                              trace_.tell(event);
+                                          })
+                      : RunFolder::create(path, config_toml_, run_fingerprint(problem),
+                                          problem.model ? problem.model->size() * sizeof(float) : 0)) {
     const Job& job = problem.job;
-    if (resume_) {
-        read_events(folder_.events(), [this](const RunEvent& event) {
-            builder_.tell(event);
-            trace_.tell(event);
-        });
-    }
     if (job.checkpoints && events_ && (problem.model || options.simulation)) {
         simulation_ = options.simulation;
         const auto kind = simulation_ ? CheckpointSummary::Kind::simulation : CheckpointSummary::Kind::server;

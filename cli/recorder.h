@@ -51,9 +51,9 @@ class Recorder {
     bool events_;
     const Checkpoint* resume_;
     std::string config_toml_;
-    RunFolder folder_;
     SummaryBuilder builder_;
     TraceBuilder trace_;
+    RunFolder folder_; ///< that of a resumed run tells the two what it holds
     Summary summary_;
     std::optional<Progress> progress_;
     bool simulation_ = false;

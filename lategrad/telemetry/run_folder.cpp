@@ -15,6 +15,7 @@
 
 #include "lategrad/core/error.h"
 #include "lategrad/files/file.h"
+#include "lategrad/files/mapped_file.h"
 #include "lategrad/telemetry/json_text.h"
 
 namespace lategrad {
@@ -141,37 +142,43 @@ RunFolder RunFolder::create(const Path& path, std::string_view config_toml, cons
 
 namespace {
 
-/// Splits the file behind its first `lines` lines; the rest is moved to the first rolled-back-R.jsonl that is free.
-void split_events(const Path& path, std::uint64_t lines) {
+/// Ends the file behind its first `lines` lines; the rest moves to the first rolled-back-R.jsonl that is free.
+void roll_back(const Path& path, std::uint64_t lines) {
     const Path events = path / "events.jsonl";
-    const std::vector<std::byte> bytes = read_file(events, std::numeric_limits<std::size_t>::max());
-    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     std::size_t kept = 0;
-    for (std::uint64_t line = 0; line < lines; ++line) {
-        const std::size_t end = text.find('\n', kept);
-        if (end == std::string_view::npos) {
-            throw InputError(fmt::format("--resume {}: events.jsonl has {} of the {} events that the checkpoint knows; "
-                                         "was it cut short?",
-                                         path.string(), line, lines));
+    {
+        const MappedFile file(events);
+        const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
+        for (std::uint64_t line = 0; line < lines; ++line) {
+            const std::size_t end = text.find('\n', kept);
+            if (end == std::string_view::npos) {
+                throw InputError(fmt::format(
+                    "--resume {}: events.jsonl has {} of the {} events that the checkpoint knows; was it cut short?",
+                    path.string(), line, lines));
+            }
+            kept = end + 1;
         }
-        kept = end + 1;
+        if (kept == text.size()) return;
+        int number = 1;
+        while (std::filesystem::exists(path / fmt::format("rolled-back-{}.jsonl", number))) ++number;
+        write_file_atomically(path / fmt::format("rolled-back-{}.jsonl", number), text.substr(kept));
     }
-    const std::string_view rest = text.substr(kept);
-    if (rest.empty()) return;
-    int number = 1;
-    while (std::filesystem::exists(path / fmt::format("rolled-back-{}.jsonl", number))) ++number;
-    write_file_atomically(path / fmt::format("rolled-back-{}.jsonl", number), rest);
-    write_file_atomically(events, text.substr(0, kept));
+    // Should this not come about, the same lines are rolled back once more, and none is lost.
+    std::error_code error;
+    std::filesystem::resize_file(events, kept, error);
+    if (error) throw write_error(events, error.value());
 }
 
 } // namespace
 
-RunFolder RunFolder::resume(const Path& path, std::string_view config_toml, std::uint64_t events, Warn warn) {
+RunFolder RunFolder::resume(const Path& path, std::string_view config_toml, std::uint64_t events,
+                            const std::function<void(const RunEvent&)>& kept, Warn warn) {
     require_run_folder(path);
-    split_events(path, events);
+    roll_back(path, events);
     std::string evaluations;
     std::vector<RunEvent> since_update; // for the drops that the next update lists
     read_events(path / "events.jsonl", [&](RunEvent event) {
+        kept(event);
         if (const auto* evaluation = std::get_if<Evaluation>(&event.body)) {
             append_evaluation_line(evaluations, *evaluation);
         }

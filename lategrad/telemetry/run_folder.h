@@ -33,10 +33,10 @@ class RunFolder {
                             const FingerprintFields& fingerprint, std::uint64_t bytes_needed, Warn warn = {});
 
     /// Goes on with the run in `path` behind its first `events` events, as a checkpoint knows it: what follows these
-    /// moves to rolled-back-R.jsonl, R = 1, 2, …, and what the run had come to is removed. Throws InputError where
-    /// there is no such run, or not all of these events.
+    /// moves to rolled-back-R.jsonl, R = 1, 2, …, and what the run had come to is removed. `kept` is told the events
+    /// that stay. Throws InputError where there is no such run, or not all of these events.
     static RunFolder resume(const std::filesystem::path& path, std::string_view config_toml, std::uint64_t events,
-                            Warn warn = {});
+                            const std::function<void(const RunEvent&)>& kept, Warn warn = {});
 
     /// What has been told so far is in the file.
     void flush_events() { flush(flushed_at_); }

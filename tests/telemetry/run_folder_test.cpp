@@ -61,6 +61,55 @@ TEST(RunFolder, what_was_told_reads_back) {
     for (std::size_t i = 0; i < told.size(); ++i) EXPECT_EQ(to_json_line(run.events[i]), to_json_line(told[i]));
 }
 
+TEST(RunFolder, resumed_behind_any_event_it_is_the_one_that_never_stopped) {
+    // An update more, so that one that is resumed between has a drop to tell.
+    auto told = example_run();
+    told.pop_back();
+    told.back() = {at(3), UpdateEvent{.version = Version{2}}};
+    const auto begin = [&](const std::filesystem::path& path) {
+        RunFolder folder = make_run(path);
+        for (const RunEvent& event : told) folder.tell(event);
+        folder.finish({});
+        return std::pair(text_of(folder.events()), text_of(folder.evaluations()));
+    };
+    for (std::size_t known = 0; known <= told.size(); ++known) {
+        SCOPED_TRACE(known);
+        const TempDir dir;
+        const auto [events, evaluations] = begin(dir / "run");
+        std::vector<RunEvent> kept;
+        RunFolder folder =
+            RunFolder::resume(dir / "run", "lr = 0.5\n", known, [&](const RunEvent& event) { kept.push_back(event); });
+        EXPECT_EQ(kept.size(), known);
+        EXPECT_FALSE(exists(folder.summary()));
+        EXPECT_EQ(text_of(folder.config()), "lr = 0.5\n");
+        EXPECT_EQ(text_of(folder.events()) + text_of(dir / "run/rolled-back-1.jsonl"), events);
+        for (std::size_t i = known; i < told.size(); ++i) folder.tell(told[i]);
+        folder.finish({});
+        EXPECT_EQ(text_of(folder.events()), events);
+        EXPECT_EQ(text_of(folder.evaluations()), evaluations);
+    }
+}
+
+TEST(RunFolder, rolls_back_to_a_new_file_each_time_and_not_beyond_what_there_is) {
+    const TempDir dir;
+    RunFolder folder = make_run(dir / "run");
+    for (const RunEvent& event : example_run()) folder.tell(event);
+    folder.finish({});
+    const auto resume = [&](std::uint64_t events) {
+        RunFolder::resume(dir / "run", "", events, [](const RunEvent&) {}).finish({});
+    };
+    resume(9);
+    resume(4);
+    EXPECT_TRUE(exists(dir / "run/rolled-back-1.jsonl"));
+    const std::string second = text_of(dir / "run/rolled-back-2.jsonl");
+    EXPECT_EQ(std::count(second.begin(), second.end(), '\n'), 5);
+    resume(4);
+    EXPECT_FALSE(exists(dir / "run/rolled-back-3.jsonl"));
+    EXPECT_EQ(message_of([&] { resume(5); }),
+              "--resume " + (dir / "run").string() +
+                  ": events.jsonl has 4 of the 5 events that the checkpoint knows; was it cut short?");
+}
+
 TEST(RunFolder, evaluation_lines_by_example) {
     const TempDir dir;
     RunFolder folder = make_run(dir / "run");
