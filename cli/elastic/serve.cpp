@@ -1,7 +1,6 @@
 /// lategrad serve: the server of an elastic run, whose workers come and go.
 #include <cstring>
 #include <memory>
-#include <random>
 #include <utility>
 
 #include <CLI/CLI.hpp>
@@ -69,11 +68,6 @@ std::optional<ServerKeys> keys_of(const ServeOptions& own) {
     }
     spdlog::warn("--insecure: whoever reaches {} can take part, and read and change what is sent", own.listen);
     return std::nullopt;
-}
-
-std::uint64_t random_name() {
-    std::random_device device;
-    return (std::uint64_t{device()} << 32) | device();
 }
 
 int serve(RunOptions options, ServeOptions own) {

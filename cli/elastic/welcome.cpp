@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <random>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -56,6 +57,11 @@ Traits traits_of(const Problem& problem) {
                   {"examples to train on", fmt::format("{}", problem.epoch_examples())}};
     for (const char* name : {"model", "training data"}) traits.emplace(name, fingerprint.at(name));
     return traits;
+}
+
+std::uint64_t random_name() {
+    std::random_device device;
+    return (std::uint64_t{device()} << 32) | device();
 }
 
 ScratchFolder::ScratchFolder() {

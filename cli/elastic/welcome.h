@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -26,6 +27,9 @@ Welcome welcome_of(const Problem& problem);
 
 /// What a worker's problem must have in common with the server's.
 Traits traits_of(const Problem& problem);
+
+/// Of a run, or of a process that works for one: no other has it.
+std::uint64_t random_name();
 
 /// A folder of this process's own, which goes with it.
 class ScratchFolder {

@@ -10,7 +10,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <random>
 #include <utility>
 
 #include <CLI/CLI.hpp>
@@ -68,7 +67,7 @@ class ElasticWork {
                            .heartbeat = parse_duration(options.heartbeat, "--heartbeat"),
                            .dead_after = parse_duration(options.dead_after, "--dead-after")}},
           reconnect_for_(parse_duration(options.reconnect_for, "--reconnect-for", true)),
-          process_((std::uint64_t{std::random_device()()} << 32) | std::random_device()()) {
+          process_(random_name()) {
         if (!options.key.empty()) client_.keys = read_worker_key(options.key);
         if (client_.link.heartbeat <= Duration::zero() || 2 * client_.link.heartbeat > client_.link.dead_after) {
             throw InputError(fmt::format("--heartbeat {}: expected more than 0, and twice at most --dead-after {}",
