@@ -1,7 +1,5 @@
 #include "cli/elastic/narrator.h"
 
-#include <unistd.h>
-
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,15 +8,15 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
+#include "cli/elastic/welcome.h"
+
 namespace lategrad {
 namespace {
 
 /// As a worker on another machine would name it, where the server listens at all addresses of its own.
 std::string from_elsewhere(const std::string& endpoint) {
     for (const std::string_view any : {"tcp://0.0.0.0:", "tcp://[::]:"}) {
-        char host[256] = {};
-        if (!endpoint.starts_with(any) || ::gethostname(host, sizeof host - 1) != 0) continue;
-        return fmt::format("tcp://{}:{}", host, endpoint.substr(any.size()));
+        if (endpoint.starts_with(any)) return fmt::format("tcp://{}:{}", host_name(), endpoint.substr(any.size()));
     }
     return endpoint;
 }
@@ -37,7 +35,8 @@ void Narrator::tell(const RunEvent& event) {
         if (speaks_) spdlog::info("{:.1f} s: {}", seconds(event.at), what);
     };
     if (const auto* join = std::get_if<JoinEvent>(&event.body)) {
-        say(fmt::format("worker {} joined; {} are here", join->worker.value(), ++here_));
+        say(fmt::format("worker {} joined{}{}; {} are here", join->worker.value(), join->from.empty() ? "" : " from ",
+                        join->from, ++here_));
     } else if (const auto* resumed = std::get_if<ResumeEvent>(&event.body)) {
         say(fmt::format("goes on from version {}, as incarnation {}", resumed->version.value(),
                         resumed->incarnation.value()));

@@ -59,6 +59,11 @@ Traits traits_of(const Problem& problem) {
     return traits;
 }
 
+std::string host_name() {
+    char name[256] = {}; // longer than any
+    return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
 std::uint64_t random_name() {
     std::random_device device;
     return (std::uint64_t{device()} << 32) | device();

@@ -28,6 +28,8 @@ Welcome welcome_of(const Problem& problem);
 /// What a worker's problem must have in common with the server's.
 Traits traits_of(const Problem& problem);
 
+/// This machine's; "localhost" where it does not say.
+std::string host_name();
 /// Of a run, or of a process that works for one: no other has it.
 std::uint64_t random_name();
 

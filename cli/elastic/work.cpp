@@ -161,6 +161,7 @@ class ElasticWork {
             if (options_.threads > 0) options.threads = options_.threads;
             problem_ = std::make_unique<Problem>(make_problem(resolve(options)));
             traits_ = traits_of(*problem_);
+            traits_[kFrom] = fmt::format("{}:{}", host_name(), ::getpid());
         });
         bool alive = true;
         while (loading.wait_for(seconds(0)) != std::future_status::ready) {

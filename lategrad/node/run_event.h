@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
@@ -17,6 +18,7 @@ namespace lategrad {
 struct JoinEvent {
     WorkerId worker;
     std::uint32_t examples;
+    std::string from = {}; ///< host and process, as the worker says; empty where workers are those that were started
 };
 
 struct LeaveEvent {

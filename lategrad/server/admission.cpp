@@ -34,6 +34,15 @@ std::optional<Traits> parse_traits(std::span<const std::byte> bytes) {
     return traits;
 }
 
+std::string shown_from(const Traits& theirs) {
+    const auto found = theirs.find(kFrom);
+    std::string from = found == theirs.end() ? "" : found->second.substr(0, kValueMax);
+    for (char& letter : from) {
+        if (letter < ' ' || letter > '~') letter = '?';
+    }
+    return from;
+}
+
 std::string difference(const Traits& ours, const Traits& theirs) {
     std::string words;
     for (const auto& [name, value] : ours) {

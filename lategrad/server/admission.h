@@ -36,6 +36,11 @@ std::optional<Traits> parse_traits(std::span<const std::byte> bytes);
 /// In words, with both sides' values: how a worker that says this of itself differs. Empty where it does not.
 std::string difference(const Traits& ours, const Traits& theirs);
 
+/// Under this name a worker says among its traits where it runs, HOST:PROCESS. Nothing is decided by it.
+inline constexpr const char* kFrom = "from";
+/// What it says there, fit to be shown: short, and of printable ASCII.
+std::string shown_from(const Traits& theirs);
+
 /// A refusal with this reason means: not as who you were, but come again.
 inline constexpr Reason kComeAgain = Reason::worker_gone;
 

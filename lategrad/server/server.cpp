@@ -221,6 +221,7 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
             return;
         }
         member.welcomed = false;
+        member.from = shown_from(*traits);
     } else {
         if (worker_at(arrived.peer)) {
             ledger_.count_stray(); // it has said so before
@@ -264,7 +265,7 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
 
 void Server::join(WorkerId worker, Time now, Effects& out) {
     const std::uint32_t examples = members_[worker.value()].examples;
-    out.events.push_back({now, JoinEvent{worker, examples}});
+    out.events.push_back({now, JoinEvent{worker, examples, members_[worker.value()].from}});
     data_.joined(worker, changes_);
     reassign(now, out);
     decide(WorkerJoined{worker, examples}, now, out);

@@ -97,6 +97,7 @@ class Server final : public Node {
     struct Member {
         Peer peer;
         std::uint64_t process = 0; ///< of who was welcomed last
+        std::string from = {};     ///< where it runs, by its own words
         std::uint32_t examples = 0;
         bool here = false;
         bool welcomed = false;  ///< this place is kept for `process`, which has not said hello yet

@@ -39,6 +39,14 @@ void write(std::string& out, std::string_view word) {
     out += '"';
 }
 
+/// What somebody else says, with whatever is in it; the other strings are this program's own words.
+struct Text {
+    const std::string& text;
+};
+void write(std::string& out, Text text) {
+    out += nlohmann::json(text.text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 template <class Tag, class Rep>
 void write(std::string& out, Ordinal<Tag, Rep> id) {
     write(out, std::uint64_t{id.value()});
@@ -86,6 +94,7 @@ struct BodyWriter {
         begin("join");
         field(out, "worker", join.worker);
         field(out, "examples", std::uint64_t{join.examples});
+        if (!join.from.empty()) field(out, "from", Text{join.from});
     }
     void operator()(const LeaveEvent& leave) const {
         begin("leave");
@@ -250,7 +259,10 @@ RunEventBody read_body(const std::string& type, const JsonFields& fields) {
                           .loss = fields.number("loss"),
                           .accuracy = fields.optional_number("accuracy")};
     }
-    if (type == "join") return JoinEvent{fields.id<WorkerId>("worker"), fields.integer<std::uint32_t>("examples")};
+    if (type == "join") {
+        return JoinEvent{fields.id<WorkerId>("worker"), fields.integer<std::uint32_t>("examples"),
+                         fields.has("from") ? fields.text("from") : ""};
+    }
     if (type == "leave") return LeaveEvent{fields.id<WorkerId>("worker")};
     if (type == "end") return EndEvent{fields.word("outcome", Outcome::diverged)};
     if (type == "suspect") return SuspectEvent{fields.id<WorkerId>("worker"), fields.text("reason") == kOverdue};

@@ -49,17 +49,6 @@ std::string text_of(const std::filesystem::path& file) {
     return text.str();
 }
 
-/// What a worker's log says last of its number.
-std::optional<WorkerId> number_in(const std::filesystem::path& log) {
-    const std::string text = text_of(log);
-    constexpr std::string_view words = "working as worker ";
-    const std::size_t found = text.rfind(words);
-    if (found == text.npos) return std::nullopt;
-    const std::size_t begin = found + words.size(), end = text.find_first_not_of("0123456789", begin);
-    const auto number = parse_number<std::uint32_t>(std::string_view(text).substr(begin, end - begin));
-    return number ? std::optional(WorkerId{*number}) : std::nullopt;
-}
-
 } // namespace
 
 Arena::Arena(const ArenaOptions& options, int signals)
@@ -256,7 +245,7 @@ void Arena::on_line(const Line& line) {
     const auto* event = std::get_if<RunEvent>(&line);
     if (!event) return;
     if (const auto* join = std::get_if<JoinEvent>(&event->body)) {
-        on_join(join->worker, event->at);
+        on_join(*join, event->at);
     } else if (const auto* leave = std::get_if<LeaveEvent>(&event->body)) {
         on_leave(leave->worker, event->at, true);
     } else if (const auto* suspect = std::get_if<SuspectEvent>(&event->body)) {
@@ -270,29 +259,13 @@ void Arena::on_line(const Line& line) {
     }
 }
 
-/// Its log says which process it is; without that, who has been on the way for the longest.
-void Arena::on_join(WorkerId worker, Time at) {
-    {
-        const std::lock_guard lock(mutex_);
-        if (hostile_ids_.erase(worker) > 0) {
-            hostile_here_.insert(worker);
-            return;
-        }
-    }
-    Slot* found = nullptr;
-    for (Slot& slot : slots_) {
-        if (slot.pid == 0 || slot.joined || slot.cut || slot.stopped) continue;
-        slot.id = number_in(slot.log); // it says so before it says hello
-        if (slot.id == worker) {
-            found = &slot;
-            break;
-        }
-        if (slot.id && !slot.was_joined) continue;
-        const auto key = [](const Slot& one) { return one.connected.value_or(one.started + std::chrono::hours(1)); };
-        if (!found || key(slot) < key(*found)) found = &slot;
-    }
-    if (!found) return;
-    found->id = worker;
+/// Hostile clients that take part are nobody's, and neither is who has been killed by now.
+void Arena::on_join(const JoinEvent& join, Time at) {
+    const auto pid = parse_number<pid_t>(std::string_view(join.from).substr(join.from.rfind(':') + 1));
+    const auto found = std::ranges::find_if(
+        slots_, [&](const Slot& slot) { return slot.pid != 0 && !slot.killed && slot.pid == pid; });
+    if (found == slots_.end()) return;
+    found->id = join.worker;
     found->joined = true;
     if (std::exchange(found->was_joined, true)) return;
     if (found->processes < 2 || found->extra) return; // it comes, and does not come back
@@ -301,33 +274,16 @@ void Arena::on_join(WorkerId worker, Time at) {
 }
 
 void Arena::on_leave(WorkerId worker, Time at, bool gone) {
-    if (hostile_here_.contains(worker)) {
-        if (gone) hostile_here_.erase(worker);
-        return;
-    }
-    const auto seen = [&](std::list<Kill>::iterator kill) {
+    const auto kill = std::ranges::find(kills_, worker, &Kill::id);
+    if (kill != kills_.end()) {
         detected_.push_back({server_starts_, lategrad::seconds(at), kill->at});
         kills_.erase(kill);
-    };
-    auto kill = std::ranges::find(kills_, std::optional(worker), &Kill::id);
-    Slot* slot = slot_of(worker);
-    if (kill != kills_.end()) return seen(kill);
-    if (slot && !slot->stopped && !slot->cut && !slot->asked_to_leave && gone && !kills_.empty()) {
-        // A number was guessed wrong: this one was the killed one's, and the killed one's is this one's.
-        slot->id = kills_.front().id;
-        return seen(kills_.begin());
+        return;
     }
-    if (slot && gone) {
-        slot->joined = false;
-        slot->id.reset();
-    }
-}
-
-Arena::Slot* Arena::slot_of(WorkerId worker) {
-    for (Slot& slot : slots_) {
-        if (slot.pid != 0 && slot.joined && slot.id == worker) return &slot;
-    }
-    return nullptr;
+    const auto slot = std::ranges::find_if(slots_, [&](const Slot& one) { return one.joined && one.id == worker; });
+    if (slot == slots_.end() || !gone) return;
+    slot->joined = false;
+    slot->id.reset();
 }
 
 /// The first at or after that number that may be taken.
@@ -363,7 +319,7 @@ void Arena::kill_worker(const Disturbance& disturbance) {
     processes_.signal(slot->pid, SIGKILL);
     // A suspect one is out already, and a cut off one is seen when its link is up.
     if (!slot->joined) ++kills_before_join_;
-    else if (!slot->stopped && !slot->cut) kills_.push_back({slot->name, slot->id, now, server_starts_});
+    else if (!slot->stopped && !slot->cut) kills_.push_back({slot->name, *slot->id, now, server_starts_});
 }
 
 void Arena::stop_worker(const Disturbance& disturbance) {
@@ -424,11 +380,7 @@ void Arena::start_attack(const Disturbance& disturbance) {
     Target target{.server = options_.server,
                   .network = options_.network ? options_.network->middle() : "",
                   .keys = read_worker_key(options_.keys / "worker.key"),
-                  .elements = options_.elements,
-                  .takes_part = [this](WorkerId worker) {
-                      const std::lock_guard lock(mutex_);
-                      hostile_ids_.insert(worker);
-                  }};
+                  .elements = options_.elements};
     say("corrupt: " + attack_name(disturbance.pick));
     hostile_ = std::thread([this, pick = disturbance.pick, target = std::move(target)] {
         attacked_ = attack(pick, options_.seed + pick, target, hostile_stop_);
@@ -441,11 +393,6 @@ void Arena::finish_attack() {
     ++attacks_[attacked_.what];
     say(fmt::format("corrupt: {}: {}", attacked_.what, attacked_.came_of_it));
     if (!attacked_.wrong.empty()) wrong(attacked_.what + ": " + attacked_.wrong);
-    // It said hello and was not let in, then nothing more comes of it.
-    later(seconds(3), [this] {
-        const std::lock_guard lock(mutex_);
-        if (!hostile_.joinable()) hostile_ids_.clear();
-    });
 }
 
 void Arena::kill_server() {
@@ -457,11 +404,6 @@ void Arena::kill_server() {
     processes_.signal(server_, SIGKILL);
     processes_.wait(server_, WallClock::now() + kGivenUp);
     kills_.clear();
-    {
-        const std::lock_guard lock(mutex_);
-        hostile_ids_.clear();
-    }
-    hostile_here_.clear();
     for (Slot& slot : slots_) {
         slot.joined = false;
         slot.id.reset();

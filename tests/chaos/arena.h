@@ -7,7 +7,6 @@
 #include <functional>
 #include <list>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -82,7 +81,7 @@ class Arena {
     };
     struct Kill {
         std::string name;
-        std::optional<WorkerId> id;
+        WorkerId id;
         Wall at;
         std::size_t server; ///< process of the server then
     };
@@ -103,7 +102,7 @@ class Arena {
     void look();
     void on_exit(const Exit& exit);
     void on_line(const Line& line);
-    void on_join(WorkerId worker, Time at);
+    void on_join(const JoinEvent& join, Time at);
     void on_leave(WorkerId worker, Time at, bool gone);
     void disturb(const Disturbance& disturbance);
     void kill_worker(const Disturbance& disturbance);
@@ -119,7 +118,6 @@ class Arena {
     void end_server();
     void end_workers();
     Slot* pick(std::uint64_t number, const std::function<bool(const Slot&)>& may);
-    Slot* slot_of(WorkerId worker);
     std::size_t able() const;
     void say(const std::string& what);
     void wrong(const std::string& what);
@@ -166,9 +164,6 @@ class Arena {
     std::thread hostile_;
     std::atomic<bool> hostile_stop_ = false, hostile_done_ = true;
     Attacked attacked_;
-    std::mutex mutex_;
-    std::set<WorkerId> hostile_ids_; ///< said hello, or are about to
-    std::set<WorkerId> hostile_here_;
 };
 
 } // namespace lategrad::chaos

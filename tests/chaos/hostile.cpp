@@ -371,7 +371,6 @@ std::optional<Message> Attack::let_in() {
     traits = "{" + traits + "}";
     second.payload = payload(std::as_bytes(std::span(traits)));
     examples_ = welcome->examples;
-    if (target_.takes_part) target_.takes_part(welcome->worker);
     if (!send(std::move(second))) return std::nullopt;
     return next({MessageType::parameters});
 }

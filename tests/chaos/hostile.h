@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <string>
 
 #include "lategrad/core/ids.h"
@@ -17,8 +16,6 @@ struct Target {
     std::string network;        ///< namespace; empty: ours
     WorkerKeys keys;            ///< that are admitted
     std::uint64_t elements = 0; ///< floats of the model's parameters
-    /// Told before a hostile worker says hello, on its own thread: this worker is it.
-    std::function<void(WorkerId)> takes_part;
 };
 
 struct Attacked {

@@ -72,9 +72,8 @@ std::string to_text(const Report& report) {
     row("time to detect a kill",
         fmt::format("median {}, max {}, of {}; {} killed before they joined", shown(median(report.detect)),
                     shown(longest(report.detect)), report.detect.seconds.size(), report.kills_before_join));
-    row("time to rejoin, from the start",
-        fmt::format("median {}, max {}, of {}", shown(median(report.rejoin)), shown(longest(report.rejoin)),
-                    report.rejoin.seconds.size()));
+    row("time to rejoin, from the start", fmt::format("median {}, max {}, of {}", shown(median(report.rejoin)),
+                                                      shown(longest(report.rejoin)), report.rejoin.seconds.size()));
     row("                 connecting",
         fmt::format("median {}, max {}, of {}", shown(median(report.rejoin_from_connect)),
                     shown(longest(report.rejoin_from_connect)), report.rejoin_from_connect.seconds.size()),

@@ -39,8 +39,7 @@ def work():
             with socket.create_connection((host, int(port))) as link:
                 said = link.recv(100)
                 if said.startswith(b"worker"):
-                    print("working as " + said.decode(), file=sys.stderr, flush=True)
-                    link.send(b"hello")
+                    link.send(f"hello stub:{os.getpid()}".encode())
                 while said and said != b"stop":
                     said = link.recv(100)
                 if said == b"stop":
@@ -118,15 +117,15 @@ class Server:
             link.send(f"worker {worker}\n".encode())
         for worker, link in list(self.guests.items()):
             try:
-                said = link.recv(5)
+                said = link.recv(100)
             except BlockingIOError:
                 continue
             except OSError:
                 said = b""
             self.guests.pop(worker)
-            if said == b"hello":
+            if said.startswith(b"hello "):
                 self.links[worker] = link
-                self.tell("join", worker=worker, examples=1)
+                self.tell("join", worker=worker, examples=1, **{"from": said[len("hello "):].decode()})
                 self.assign(worker)
 
     def dismiss(self):

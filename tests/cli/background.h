@@ -56,6 +56,7 @@ class Background {
     Background(const Background&) = delete;
     Background& operator=(const Background&) = delete;
 
+    pid_t pid() const { return pid_; }
     void send(int signal) const { ::kill(pid_, signal); }
     std::string out() const { return text_in(out_); }
     std::string err() const { return text_in(err_); }

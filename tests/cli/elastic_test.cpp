@@ -70,6 +70,7 @@ TEST(Elastic, WorkersNeedAnAddressAndAKey) {
     const auto without = worker(dir, "without", address);
     EXPECT_EQ(without->wait(), 2) << without->err();
     EXPECT_THAT(without->err(), HasSubstr("keys"));
+    EXPECT_THAT(events(dir), testing::Not(HasSubstr(fmt::format(":{}\"", without->pid()))));
     const auto second = worker(dir, "second", address, {"--key", keys + "/worker.key"});
     EXPECT_EQ(server.wait(), 0) << server.err();
     EXPECT_EQ(first->wait(), 0) << first->err();
@@ -77,6 +78,9 @@ TEST(Elastic, WorkersNeedAnAddressAndAKey) {
     const json summary = json::parse(server.out(), nullptr, false);
     EXPECT_EQ(summary["updates"], 60);
     EXPECT_EQ(summary["transport"], "ZeroMQ");
+    for (const auto& each : {&first, &second}) {
+        EXPECT_THAT(events(dir), HasSubstr(fmt::format(":{}\"}}", (*each)->pid()))) << "where it runs";
+    }
     expect_accounted(summary);
     const Ran replayed = run_program({"replay", (dir / "run").string()});
     EXPECT_EQ(replayed.status, 0) << replayed.out << replayed.err;

@@ -149,6 +149,18 @@ TEST(Elastic, AWorkerIsToldWhoItIsAndThenLetIn) {
     EXPECT_EQ(scene.all<JoinEvent>().size(), 1u);
 }
 
+TEST(Elastic, WhereAWorkerRunsIsToldAndNothingElse) {
+    Scene scene(elastic());
+    Traits traits = kTraits;
+    traits[kFrom] = "node7:4711\x1b[2J" + std::string(1000, 'x');
+    scene.join(1, 1001);
+    scene.say(1, scene.hello(0, 1001, traits));
+    const auto joins = scene.all<JoinEvent>();
+    ASSERT_EQ(joins.size(), 1u) << "it decides nothing";
+    EXPECT_THAT(joins[0].from, testing::StartsWith("node7:4711?[2Jxxx"));
+    EXPECT_LE(joins[0].from.size(), 200u);
+}
+
 TEST(Elastic, TheFirstFreePlaceIsTaken) {
     Scene scene(elastic());
     EXPECT_EQ(scene.enter(1, 1001).worker, WorkerId{0});

@@ -16,7 +16,7 @@
 namespace lategrad {
 
 static auto fields(const JoinEvent& e) {
-    return std::tie(e.worker, e.examples);
+    return std::tie(e.worker, e.examples, e.from);
 }
 static auto fields(const LeaveEvent& e) {
     return std::tie(e.worker);
@@ -104,7 +104,9 @@ AppliedGradient any_applied(Version version) {
 RunEventBody any_body() {
     const Version version{any_bits() >> 1};
     switch (*rc::gen::inRange(0, 15)) {
-    case 0: return JoinEvent{any_worker(), static_cast<std::uint32_t>(any_bits())};
+    case 0:
+        return JoinEvent{any_worker(), static_cast<std::uint32_t>(any_bits()),
+                         *rc::gen::element<std::string>("", "node7:4711", "a \"name\"\\\n\x1b")};
     case 1: return LeaveEvent{any_worker()};
     case 2: {
         AssignEvent assign{any_worker(), Step{any_bits()}, version, {}};
@@ -146,6 +148,8 @@ TEST(EventJson, lines_by_example) {
     const Time t = Time{} + std::chrono::nanoseconds(1'000'250'999);
     const WorkerId w{3};
     EXPECT_EQ(to_json_line({t, JoinEvent{w, 32}}), R"({"type":"join","seconds":1.000250,"worker":3,"examples":32})");
+    EXPECT_EQ(to_json_line({t, JoinEvent{w, 32, "node7:4711"}}),
+              R"({"type":"join","seconds":1.000250,"worker":3,"examples":32,"from":"node7:4711"})");
     EXPECT_EQ(to_json_line({t, LeaveEvent{w}}), R"({"type":"leave","seconds":1.000250,"worker":3})");
     EXPECT_EQ(to_json_line({t, AssignEvent{w, Step{7}, Version{12}}}),
               R"({"type":"assign","seconds":1.000250,"worker":3,"step":7,"version":12})");
