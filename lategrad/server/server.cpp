@@ -498,8 +498,7 @@ void Server::start_update(Time now, Effects& out) {
             else update_.newcomers = true;
         }
         std::ranges::sort(update_.bases);
-        const auto doubles = std::ranges::unique(update_.bases);
-        update_.bases.erase(doubles.begin(), doubles.end());
+        update_.bases.erase(std::unique(update_.bases.begin(), update_.bases.end()), update_.bases.end());
     }
     send_.swap(decision_.send);
     cancel_.swap(decision_.cancel);
