@@ -382,6 +382,10 @@ WorkEnd work(const Problem& problem, WorkerId worker, Transport& transport, cons
                        [&](MessageArrived& arrived) {
                            const Message& message = arrived.message;
                            arrived.defect = publish_codec.validate({message.payload.data(), message.payload.bytes()});
+                           // A batch of a part that there is not cannot be drawn.
+                           if (problem.parts && message.data.part >= problem.parts->size()) {
+                               arrived.defect = Reason::malformed;
+                           }
                            if (arrived.defect != Reason::none) damaged = message.version;
                        }});
     std::atomic<bool> interrupted = false;

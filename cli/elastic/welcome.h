@@ -1,27 +1,15 @@
-/// What the server of an elastic run tells a worker that comes: everything that it needs to compute gradients.
+/// From a problem to the welcome of a worker, and back.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <span>
 #include <string>
-#include <vector>
 
+#include "cli/elastic/welcome_bytes.h"
 #include "cli/training.h"
 #include "lategrad/server/admission.h"
 
 namespace lategrad {
-
-struct Welcome {
-    std::string config;           ///< the run's options, as in config.toml
-    std::vector<std::byte> model; ///< the TorchScript file, where --model is one
-};
-
-/// Payload of the message: 8 bytes with the length of config, config, model.
-std::vector<std::byte> to_bytes(const Welcome& welcome);
-/// Throws InputError where a server sent something else.
-Welcome parse_welcome(std::span<const std::byte> bytes);
 
 Welcome welcome_of(const Problem& problem);
 

@@ -13,7 +13,8 @@ namespace {
 
 using Path = std::filesystem::path;
 
-constexpr std::size_t kManifestBytesMax = std::size_t{1} << 20;
+/// A few thousand are right; the time that names take grows as the square of how many there are.
+constexpr std::size_t kManifestBytesMax = std::size_t{1} << 16;
 
 CheckpointManifest read_manifest(const Path& path) {
     const std::vector<std::byte> text = read_file(path / kManifestFile, kManifestBytesMax);

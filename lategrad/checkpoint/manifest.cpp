@@ -18,6 +18,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kFormat = 1; ///< of all the checkpoint's files
 constexpr const char* kChecksum = "checksum";
+constexpr int kDepthMax = 8;
 
 std::string hex(std::uint64_t value) {
     return fmt::format("{:016x}", value);
@@ -91,7 +92,12 @@ std::string to_json(const CheckpointManifest& manifest) {
 }
 
 CheckpointManifest parse_manifest(std::string_view text) {
-    Json json = Json::parse(text, nullptr, false);
+    // Writing it again, for the checksum, takes stack for each level.
+    const auto watch = [](int depth, Json::parse_event_t, Json&) {
+        if (depth > kDepthMax) fail("is damaged (more levels than it has)");
+        return true;
+    };
+    Json json = Json::parse(text, watch, false);
     if (!json.is_object()) fail("is damaged (no JSON object)");
     // First, so that a later format is told from damage.
     if (whole(json, "format") > kFormat) fail("is of a later format; a newer lategrad reads it");

@@ -112,6 +112,9 @@ class Publisher {
     /// What every worker holds that has decoded the newest version, bit for bit; for `none` it is `params` itself.
     const Buffer& published();
 
+    /// None before the first publish.
+    std::optional<Version> newest() const { return newest_; }
+
     /// Between two publishes, for a publisher of the same codec and model.
     void persist(Archive& archive);
 

@@ -80,6 +80,9 @@ class Archive {
 
     bool reading() const { return reading_; }
 
+    /// No run counts so far. What is read is refused beyond it, so that sums of a few stay within a number.
+    static constexpr std::uint64_t kCountMax = std::uint64_t{1} << 62;
+
     template <class... T>
     void operator()(T&... values) {
         (item(values), ...);

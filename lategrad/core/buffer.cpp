@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <memory>
 #include <mutex>
-#include <ranges>
 #include <utility>
 
 #include "lategrad/core/large_vector.h"
@@ -203,9 +202,9 @@ bool BufferPool::set_idle(std::span<const std::size_t> capacities) {
     const std::lock_guard lock(state_->mutex);
     while (state_->idle) state_->free_idle();
     bool all = true;
-    for (const std::size_t capacity : std::views::reverse(capacities)) {
-        const bool fits = capacity <= state_->room_beside(state_->bytes_allocated);
-        if (fits) state_->push_idle(state_->allocate(capacity));
+    for (auto capacity = capacities.rbegin(); capacity != capacities.rend(); ++capacity) {
+        const bool fits = *capacity <= state_->room_beside(state_->bytes_allocated);
+        if (fits) state_->push_idle(state_->allocate(*capacity));
         all = all && fits;
     }
     return all;

@@ -17,6 +17,8 @@ template <class... Handlers>
 struct Overloaded : Handlers... {
     using Handlers::operator()...;
 };
+template <class... Handlers>
+Overloaded(Handlers...) -> Overloaded<Handlers...>; // clang 14 deduces none for an aggregate
 
 } // namespace
 
@@ -180,6 +182,7 @@ void Policy::persist(Archive& archive) {
     archive.section("policy");
     archive.expect(options_.kind, "--policy");
     archive(version_, members_, accepted_, waiting_);
+    archive.require(version_.value() <= Archive::kCountMax, "a version that no run reaches");
     active_ = 0;
     active_examples_ = 0;
     for (const Member& member : members_) {
@@ -190,10 +193,16 @@ void Policy::persist(Archive& archive) {
         active_examples_ += member.examples;
     }
     accepted_fresh_ = 0;
+    std::vector<std::uint32_t> held(members_.size());
     for (const AppliedGradient& gradient : accepted_) {
         archive.require(gradient.worker.value() < members_.size() && gradient.base <= version_,
                         "a held gradient of nobody, or of the future");
+        archive.require(gradient.examples > 0, "a held gradient of no examples");
+        ++held[gradient.worker.value()];
         if (gradient.base == version_) ++accepted_fresh_;
+    }
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+        archive.require(members_[i].gradients == held[i], "other gradients are held than are counted");
     }
     for (const WorkerId worker : waiting_) archive.require(is_active(worker), "nobody waits for an update");
     on_persist(archive);

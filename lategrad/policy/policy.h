@@ -137,6 +137,9 @@ class Policy {
     }
     /// Gradients held for the coming update.
     std::size_t held() const { return accepted_.size(); }
+    const std::vector<AppliedGradient>& held_gradients() const { return accepted_; }
+    /// Workers that it has met: their ids are below.
+    std::size_t workers() const { return members_.size(); }
 
     /// All that it knows, for a policy of the same kind; the other options may differ.
     void persist(Archive& archive);

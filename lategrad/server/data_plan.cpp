@@ -96,6 +96,23 @@ DataPosition DataPlan::take(WorkerId worker, std::uint32_t examples) {
     return begin;
 }
 
+bool DataPlan::fits_together() const {
+    if (adopted_by_.size() != here_.size()) return false;
+    std::vector<std::uint32_t> at_home(parts_.size()), adopted(parts_.size());
+    for (std::uint32_t i = 0; i < here_.size(); ++i) {
+        if (here_[i]) ++at_home[home(WorkerId{i})];
+        else if (!adopted_by_[i].empty()) return false;
+        for (const std::uint32_t part : adopted_by_[i]) {
+            if (part >= parts_.size()) return false;
+            ++adopted[part];
+        }
+    }
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+        if (parts_[i].at_home != at_home[i] || adopted[i] != (parts_[i].adopted ? 1 : 0)) return false;
+    }
+    return true;
+}
+
 std::optional<double> DataPlan::coverage() const {
     std::uint64_t drawn = 0, all = 0;
     for (const Part& part : parts_) {

@@ -43,22 +43,22 @@ class DataPlan {
     void archive(A& archive) {
         archive.section("data");
         archive.expect(parts_.size(), "the parts of the data");
-        archive.expect(here_.size(), "the number of places");
+        const std::size_t places = here_.size();
+        archive.expect(places, "the number of places");
         for (Part& part : parts_) {
             archive.expect(part.size, "a part's size");
             archive(part.position, part.at_home, part.orphan_since, part.adopted);
         }
         archive(here_, adopted_by_, wake_at_);
-        archive.require(here_.size() == adopted_by_.size(), "parts of more workers than there are");
-        for (const auto& adopted : adopted_by_) {
-            for (const std::uint32_t part : adopted) archive.require(part < parts_.size(), "a part that there is not");
-        }
+        archive.require(here_.size() == places && fits_together(), "parts of workers who do not have them");
     }
 
     /// The share of all examples that have been drawn at least once; none where sizes are unknown.
     std::optional<double> coverage() const;
 
   private:
+    /// Of what was read.
+    bool fits_together() const;
     struct Part {
         std::uint64_t size = 0;
         std::uint64_t position = 0;

@@ -53,6 +53,8 @@ class Ledger {
     void count_stray() { ++totals_.stray; }
 
     const LedgerTotals& totals() const { return totals_; }
+    /// Workers that were assigned something: their ids are below.
+    std::size_t workers() const { return accounts_.size(); }
 
     void persist(Archive& archive);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 
 namespace lategrad {
@@ -38,6 +39,8 @@ class NormLimit {
     void archive(A& archive) {
         archive(norms_, next_, count_);
         archive.require(next_ < kWindow && count_ <= kWindow, "more norms than are kept");
+        const auto is_norm = [](double norm) { return std::isfinite(norm) && norm >= 0; };
+        archive.require(std::ranges::all_of(norms_, is_norm), "a norm that is none");
     }
 
   private:

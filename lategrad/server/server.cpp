@@ -20,9 +20,9 @@ constexpr Duration kGraceOfInterrupt = std::chrono::seconds(1);
 Server::Server(const ServerOptions& options, std::unique_ptr<Policy> policy, const Codec& codec, Optimizer& optimizer,
                Buffer initial, BufferPool& versions, Publisher* publisher)
     : options_(options),
+      codec_(codec),
       policy_(std::move(policy)),
       versions_(versions),
-      in_place_(codec.in_place()),
       update_(codec, optimizer, options, publisher),
       silence_(options.silence, options.workers),
       norms_(options.reject_norm),
@@ -383,7 +383,7 @@ void Server::decide_push(const MessageArrived& push, Time now, Effects& out) {
     }
     decision_.clear();
     // A worker with a codec sends an empty payload where its gradient is not finite, or the format does not hold it.
-    const bool refused = message.payload.bytes() == 0 && !in_place_;
+    const bool refused = message.payload.bytes() == 0 && !codec_.in_place();
     Reason defect = refused ? Reason::not_finite : push.defect;
     if (defect == Reason::none && push.norm && norms_.rejects(*push.norm)) defect = Reason::too_large;
     if (defect != Reason::none) {
@@ -499,8 +499,7 @@ void Server::start_update(Time now, Effects& out) {
             else update_.newcomers = true;
         }
         std::ranges::sort(update_.bases);
-        const auto doubles = std::ranges::unique(update_.bases);
-        update_.bases.erase(doubles.begin(), doubles.end());
+        update_.bases.erase(std::unique(update_.bases.begin(), update_.bases.end()), update_.bases.end());
     }
     send_.swap(decision_.send);
     cancel_.swap(decision_.cancel);

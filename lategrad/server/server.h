@@ -185,6 +185,7 @@ class Server final : public Node {
     void snapshot(Time now, Effects& out);
     void capture(ArchiveWriter& archive, Time now, Effects& out);
     void persist_settled(Archive& archive);
+    void check_read(Archive& archive) const;
     void end_if_reached(Time now, Effects& out);
     void end(Outcome outcome, Time now, Effects& out);
     void finish(Time now, Effects& out);
@@ -194,9 +195,9 @@ class Server final : public Node {
     std::optional<WorkerId> worker_at(Peer peer) const;
 
     ServerOptions options_;
+    const Codec& codec_;
     std::unique_ptr<Policy> policy_;
     BufferPool& versions_;
-    bool in_place_; ///< of the codec
     Update update_;
     Ledger ledger_;
     Silence silence_;

@@ -1,4 +1,9 @@
 /// What a checkpoint keeps of the server.
+#include <algorithm>
+#include <span>
+#include <utility>
+#include <vector>
+
 #include "lategrad/core/archive.h"
 #include "lategrad/core/error.h"
 #include "lategrad/server/server.h"
@@ -36,6 +41,35 @@ void Server::persist_settled(Archive& archive) {
     policy_->persist(archive);
     ledger_.persist(archive);
     archive(norms_, data_);
+    if (archive.reading()) check_read(archive);
+}
+
+/// That its parts know the same of each other, and that what will be decoded can be.
+void Server::check_read(Archive& archive) const {
+    archive.require(examples_applied_ <= Archive::kCountMax && elapsed_ >= Duration::zero() &&
+                        elapsed_ <= Duration::max() / 2 && banned_.size() <= kBannedMax,
+                    "more than a run comes to");
+    const auto is_place = [&](const std::optional<WorkerId>& worker) {
+        return !worker || worker->value() < members_.size();
+    };
+    archive.require(std::ranges::all_of(by_peer_, is_place) && policy_->workers() <= members_.size() &&
+                        ledger_.workers() <= members_.size(),
+                    "a worker for whom there is no place");
+    // The one has the gradients, the other decides on them, the third one counts them.
+    std::vector<std::pair<WorkerId, Step>> held, decided;
+    for (const Held& gradient : held_) held.emplace_back(gradient.worker, gradient.step);
+    for (const AppliedGradient& gradient : policy_->held_gradients())
+        decided.emplace_back(gradient.worker, gradient.step);
+    std::ranges::sort(held);
+    std::ranges::sort(decided);
+    archive.require(held == decided && held.size() == ledger_.totals().held,
+                    "other gradients are held than waited for");
+    for (const Held& gradient : held_) {
+        const std::span<const std::byte> payload(gradient.payload.data(), gradient.payload.bytes());
+        // A simulation's may have no bytes.
+        archive.require(gradient.payload && (!payload.data() || codec_.validate(payload) == Reason::none),
+                        "a held gradient that cannot be decoded");
+    }
 }
 
 void Server::persist(Archive& archive) {
@@ -53,6 +87,7 @@ void Server::persist(Archive& archive) {
         archive(sum.terms[i].payload, sum.terms[i].coefficient, sum.terms[i].gives_buffers);
     }
     update_.persist_state(archive);
+    archive.require(policy_->version() == (updating_ ? published_.next() : published_), "versions that differ");
 }
 
 void Server::Update::persist_state(Archive& archive) {
@@ -65,6 +100,9 @@ void Server::resume(Archive& archive) {
     update_.persist_state(archive);
     persist_settled(archive);
     archive.require(state_ == State::running || state_ == State::ending, "the state of a run that is not under way");
+    archive.require(policy_->version() == published_ &&
+                        (!update_.publisher || update_.publisher->newest() == published_),
+                    "versions that differ");
 
     // What was under way is lost with the server that was.
     const Time at = Time{elapsed_};

@@ -108,6 +108,11 @@ void require_run_folder(const std::filesystem::path& path);
 /// The weights file in a run folder. Throws InputError where it is no run folder, or the run did not end.
 std::filesystem::path weights_of_run(const std::filesystem::path& path);
 
+/// What fingerprint.json, and a line of evaluations.jsonl, say. Throw InputError saying what is wrong with the text,
+/// any text.
+FingerprintFields parse_fingerprint(std::string_view json);
+EvaluationLine parse_evaluation_line(std::string_view line);
+
 /// Throws InputError naming file and line.
 RecordedRun read_run(const std::filesystem::path& path);
 

@@ -58,6 +58,8 @@ bool read_lines(const Path& path, Parse parse, Take take) {
     return false;
 }
 
+} // namespace
+
 FingerprintFields parse_fingerprint(std::string_view text) {
     const nlohmann::json json = parse_json_object(text);
     const JsonFields fields(json);
@@ -75,8 +77,6 @@ EvaluationLine parse_evaluation_line(std::string_view line) {
             .accuracy = fields.optional_number("accuracy"),
             .loss = fields.number("loss")};
 }
-
-} // namespace
 
 bool read_events(const Path& events_jsonl, const std::function<void(RunEvent)>& each) {
     return read_lines(events_jsonl, parse_json_line, each);

@@ -44,7 +44,8 @@ class File {
 
 bool is_key(const std::string& word) {
     std::array<std::uint8_t, kKeyBytes> bytes;
-    return word.size() == kKeyLength && zmq_z85_decode(bytes.data(), word.c_str()) != nullptr;
+    return std::strlen(word.c_str()) == kKeyLength && word.size() == kKeyLength &&
+           zmq_z85_decode(bytes.data(), word.c_str()) != nullptr;
 }
 
 EnvironmentError write_error(const Path& path) {

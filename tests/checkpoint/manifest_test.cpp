@@ -51,6 +51,12 @@ TEST(CheckpointManifest, TellsALaterFormatFromDamage) {
     EXPECT_THAT(message_of([&] { parse_manifest("[1]"); }), HasSubstr("is damaged"));
 }
 
+TEST(CheckpointManifest, TakesNoStackByWhatItSays) {
+    const std::string open(200'000, '['), closed(200'000, ']');
+    const std::string text = R"({"format": 1, "checksum": "0", "deep": )" + open + closed + "}";
+    EXPECT_EQ(message_of([&] { parse_manifest(text); }), "is damaged (more levels than it has)");
+}
+
 TEST(CheckpointManifest, IsNeverReadAsAnother) {
     const std::string whole = to_json(example());
     for (std::size_t bit = 0; bit < 8 * whole.size(); ++bit) {

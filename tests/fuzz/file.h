@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lategrad/core/error.h"
@@ -20,6 +21,7 @@ class MemoryFile {
     explicit MemoryFile(std::span<const std::byte> bytes) : number_(::memfd_create("input", MFD_CLOEXEC)) {
         CHECK(number_ >= 0);
         CHECK(::write(number_, bytes.data(), bytes.size()) == std::ssize(bytes));
+        CHECK(::fchmod(number_, 0600) == 0); // secret keys must be their owner's alone
     }
     ~MemoryFile() { ::close(number_); }
     MemoryFile(const MemoryFile&) = delete;

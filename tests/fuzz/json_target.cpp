@@ -1,5 +1,9 @@
-/// Whatever line of events.jsonl, or whatever summary.json, is read is written again so that it reads the same.
+/// Whatever line of events.jsonl, or whatever summary.json, is read is written again so that it reads the same. Of a
+/// run folder's other two files each text is read, or refused.
+#include <nlohmann/json.hpp>
+
 #include "lategrad/telemetry/event_json.h"
+#include "lategrad/telemetry/run_folder.h"
 #include "lategrad/telemetry/summary.h"
 #include "tests/fuzz/file.h"
 #include "tests/telemetry/example_run.h"
@@ -45,7 +49,38 @@ class SummaryTarget final : public Target {
     }
 };
 
+class EvaluationsTarget final : public Target {
+  public:
+    bool run(unsigned, Bytes bytes) const override {
+        return passes({}, [&] { parse_evaluation_line(text_in(bytes)); });
+    }
+
+    std::vector<Bytes> payloads() const override {
+        return {bytes_in(R"({"version":3,"seconds":1.5,"examples":640,"accuracy":0.875,"loss":0.25})"),
+                bytes_in(R"({"version":0,"seconds":0,"examples":0,"accuracy":null,"loss":null})")};
+    }
+};
+
+class FingerprintTarget final : public Target {
+  public:
+    bool run(unsigned, Bytes bytes) const override {
+        return passes({}, [&] {
+            const FingerprintFields fields = parse_fingerprint(text_in(bytes));
+            CHECK(parse_fingerprint(nlohmann::json(fields).dump()) == fields);
+        });
+    }
+
+    std::vector<Bytes> payloads() const override {
+        return {bytes_in(R"({"cpu":"a \"b\" c","libtorch":"1.13.0"})"), bytes_in("{}")};
+    }
+};
+
 } // namespace
+
+std::unique_ptr<Target> make_records_target(const std::string& spec) {
+    if (spec == "evaluations") return std::make_unique<EvaluationsTarget>();
+    return std::make_unique<FingerprintTarget>();
+}
 
 std::unique_ptr<Target> make_events_target(const std::string&) {
     return std::make_unique<EventsTarget>();

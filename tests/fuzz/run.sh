@@ -27,7 +27,7 @@ fuzz() {
     mkdir -p build/fuzz/log "$corpus" "$findings"
     # A gradient here has at most 67 KB, a file as much as the input, or 1 MiB where it is gunzipped. No allocation follows
     # from what a payload or a header says, so none is large.
-    local command=(build/fuzz/tests/fuzz/fuzz "--target=$target" "--seeds=$corpus" "-max_total_time=$seconds" -max_len=20000 -timeout=20
+    local command=(build/fuzz/tests/fuzz/fuzz "--target=$target" "--seeds=$corpus" "-max_total_time=$seconds" -max_len=20000 -timeout=60
         -malloc_limit_mb=8 -print_final_stats=1 "-artifact_prefix=$findings/" "$corpus" "tests/fuzz/corpus/$target")
     echo "$target: ${command[*]}"
     "${command[@]}" >"$log" 2>&1 || ended=$?

@@ -45,5 +45,23 @@ std::unique_ptr<Target> make_config_target(const std::string& spec);
 std::unique_ptr<Target> make_events_target(const std::string&);
 /// Of summary.json.
 std::unique_ptr<Target> make_summary_target(const std::string&);
+/// Of checkpoint.json.
+std::unique_ptr<Target> make_manifest_target(const std::string&);
+/// Of a server's state: `POLICY CODEC PUBLISH-CODEC OPTIMIZER`.
+std::unique_ptr<Target> make_state_target(const std::string& spec);
+/// Of a simulation's state: `POLICY [topk] [limited] [dies] [stops]`.
+std::unique_ptr<Target> make_simulation_target(const std::string& spec);
+/// Of a `welcome` or a worker's `traits`.
+std::unique_ptr<Target> make_handshake_target(const std::string& spec);
+/// Of what is said to the server of an elastic run: `spec` is its --policy.
+std::unique_ptr<Target> make_door_target(const std::string& spec);
+/// Of what a connection over ZeroMQ carries.
+std::unique_ptr<Target> make_frames_target(const std::string&);
+/// Of a key file of a `worker`, or of those `admitted`.
+std::unique_ptr<Target> make_keys_target(const std::string& spec);
+/// Of a line of `evaluations`.jsonl, or of `fingerprint`.json.
+std::unique_ptr<Target> make_records_target(const std::string& spec);
+/// Of the value of the option of that name.
+std::unique_ptr<Target> make_specs_target(const std::string& spec);
 
 } // namespace lategrad::fuzz

@@ -47,6 +47,23 @@ const std::vector<Entry>& entries() {
         {"config", make_config_target, {"train", "compare"}},
         {"events", make_events_target, {""}},
         {"summary", make_summary_target, {""}},
+        {"manifest", make_manifest_target, {""}},
+        {"state",
+         make_state_target,
+         {"sync none none sgd", "backup topk:0.2 bf16 adam", "reuse bf16 delta:topk:0.3 sgd",
+          "kbatch qsgd:4 delta:qsgd:4 adamw", "ssp:2 lowrank:2 delta:signsgd sgd", "reuse none none adam",
+          "kasync lz4 zstd sgd", "async randk:0.2 delta:topk:0.3+lz4 sgd"}},
+        {"simulation",
+         make_simulation_target,
+         {"reuse", "sync topk stops", "backup limited", "kbatch limited dies", "ssp:1 dies stops"}},
+        {"handshake", make_handshake_target, {"welcome", "traits"}},
+        {"door", make_door_target, {"reuse", "sync", "backup", "kbatch", "ssp:1", "async"}},
+        {"frames", make_frames_target, {""}},
+        {"keys", make_keys_target, {"worker", "admitted"}},
+        {"records", make_records_target, {"evaluations", "fingerprint"}},
+        {"specs",
+         make_specs_target,
+         {"policy", "late-weight", "codec", "publish-codec", "lr-schedule", "straggle", "time", "partition"}},
     };
     return all;
 }

@@ -2,32 +2,22 @@
 #include <algorithm>
 #include <cstring>
 
-#include "lategrad/wire/message.h"
-#include "tests/fuzz/input.h"
+#include "tests/fuzz/header.h"
 #include "tests/fuzz/target.h"
 
 namespace lategrad::fuzz {
 namespace {
 
 // message.cpp
-constexpr std::size_t kPayloadBytesAt = 64; // then the payload's checksum, and whether it is there
-constexpr std::size_t kPayloadEnd = 81;
 constexpr std::size_t kReservedAt = 83;
 constexpr std::size_t kRoomAt = 108;
-constexpr std::size_t kChecksumAt = 120;
-/// Magic and version of the wire.
-constexpr std::size_t kFormatBytes = 5;
-
-std::span<const std::byte> checked(std::span<const std::byte> header) {
-    return header.first(kChecksumAt);
-}
 
 class WireTarget final : public Target {
   public:
     bool run(unsigned control, Bytes bytes) const override {
         if ((control & kSealAsIs) == 0) {
             if ((control & kLengthsAsIs) == 0) bytes.resize(kHeaderBytes);
-            if (bytes.size() == kHeaderBytes) put_right(bytes);
+            if (bytes.size() == kHeaderBytes) put_header_right(bytes);
         }
         DecodedHeader decoded;
         if (decode_header(bytes, decoded) != WireFault::none) return false;
@@ -38,8 +28,8 @@ class WireTarget final : public Target {
         std::span<std::byte> same = bytes;
         for (std::size_t at = kPayloadBytesAt; at < kPayloadEnd; ++at) same[at] = std::byte{0};
         same[kReservedAt] = std::byte{0};
-        for (std::size_t at = kRoomAt; at < kChecksumAt; ++at) same[at] = std::byte{0};
-        store(same, kChecksumAt, payload_checksum(checked(same)));
+        for (std::size_t at = kRoomAt; at < kHeaderChecksumAt; ++at) same[at] = std::byte{0};
+        put_header_right(same);
         const Header again = encode_header(decoded.message);
         CHECK(std::ranges::equal(again, same));
         return true;
@@ -71,13 +61,6 @@ class WireTarget final : public Target {
             out.emplace_back(header.begin(), header.end());
         }
         return out;
-    }
-
-  private:
-    static void put_right(std::span<std::byte> header) {
-        static const Header right = encode_header({});
-        std::memcpy(header.data(), right.data(), kFormatBytes);
-        store(header, kChecksumAt, payload_checksum(checked(header)));
     }
 };
 

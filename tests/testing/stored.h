@@ -18,9 +18,8 @@ struct Stored {
     std::vector<std::byte> state;
     std::vector<std::byte> blobs;
 
-    explicit Stored(ArchiveWriter& writer) {
-        const auto captured = writer.finish();
-        state = captured.state;
+    explicit Stored(ArchiveWriter& writer) : Stored(writer.finish()) {}
+    explicit Stored(const ArchiveWriter::Captured& captured) : state(captured.state) {
         for (const auto blob : captured.blobs()) blobs.insert(blobs.end(), blob.begin(), blob.end());
     }
     template <class... T>

@@ -101,6 +101,10 @@ TEST(ZmqKeys, AreListedWithNamesAndComments) {
               (std::set<std::string>{a, b}));
     EXPECT_THAT(message_of([&] { read_admitted(dir.write("admitted", a + "\nBob " + b)); }),
                 HasSubstr("admitted:2: not a public key"));
+    std::string cut = a; // libzmq reads as far as the zero
+    cut[20] = '\0';
+    EXPECT_THAT(message_of([&] { read_admitted(dir.write("admitted", cut)); }),
+                HasSubstr("admitted:1: not a public key"));
 }
 
 /// A server with keys, and two workers' keys of which one is admitted.
