@@ -23,5 +23,7 @@ void add_bench(CLI::App& program, Command& chosen);
 void add_serve(CLI::App& program, Command& chosen);
 void add_work(CLI::App& program, Command& chosen);
 void add_keys(CLI::App& program, Command& chosen);
+/// REQUIRES: train is declared.
+void add_launch(CLI::App& program, Command& chosen);
 
 } // namespace lategrad

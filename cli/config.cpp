@@ -128,4 +128,18 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
     return expanded;
 }
 
+std::vector<std::string> with_config_of_resumed(std::vector<std::string> arguments) {
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        std::string run;
+        if (arguments[i].starts_with("--resume=")) run = arguments[i].substr(9);
+        else if (arguments[i] == "--resume" && i + 1 < arguments.size()) run = arguments[i + 1];
+        if (run.empty()) continue;
+        require(std::filesystem::exists(std::filesystem::path(run) / "config.toml"),
+                fmt::format("--resume {}: no run folder: it has no config.toml", run));
+        arguments.insert(arguments.begin(), "--config=" + run);
+        break;
+    }
+    return arguments;
+}
+
 } // namespace lategrad

@@ -26,4 +26,8 @@ std::string toml_line(std::string_view key, const std::string& text);
 /// Throws InputError naming the file and the line.
 std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments);
 
+/// The arguments with `--config RUN` in front where they have `--resume RUN`: a run that is resumed has its options in
+/// its folder. Throws InputError where that is no run folder.
+std::vector<std::string> with_config_of_resumed(std::vector<std::string> arguments);
+
 } // namespace lategrad

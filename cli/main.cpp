@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 
 #include "cli/commands.h"
 #include "cli/config.h"
+#include "cli/launch/server_word.h"
 #include "cli/options.h"
 #include "lategrad/core/error.h"
 #include "lategrad/telemetry/log.h"
@@ -36,6 +38,7 @@ int complain(const std::string& what, int status) {
     if (!first) std::this_thread::sleep_for(kFirstSpeaks);
     std::fputs(fmt::format("lategrad: {}{}\n", first ? "" : fmt::format("rank {}: ", launch->rank), what).c_str(),
                stderr);
+    lategrad::tell_launch(status);
     lategrad::end_launched_processes(status);
     return status;
 }
@@ -91,6 +94,7 @@ int run(std::vector<std::string> arguments) {
     lategrad::add_serve(program, chosen);
     lategrad::add_work(program, chosen);
     lategrad::add_keys(program, chosen);
+    lategrad::add_launch(program, chosen);
     lategrad::add_compare(program, chosen);
     lategrad::add_simulate(program, chosen);
     lategrad::add_evaluate(program, chosen);
@@ -109,36 +113,32 @@ int run(std::vector<std::string> arguments) {
                 throw lategrad::InputError(fmt::format("{}: runs in one process, but {} started {}; start it by itself",
                                                        command.substr(1), launch->launcher, launch->processes));
             }
-            for (std::size_t i = 0; i < arguments.size(); ++i) { // as of a variable of the shell that is not set
+            // What stands behind a command that starts another one is looked at where that runs.
+            auto behind = arguments.end();
+            if (named.command->get_prefix_command()) {
+                behind =
+                    std::ranges::find_if(arguments, [](const auto& word) { return word == "--" || word == "train"; });
+            }
+            const auto own = static_cast<std::size_t>(behind - arguments.begin());
+            if (behind != arguments.end() && *behind == "--") arguments.erase(behind);
+            for (std::size_t i = 0; i < own; ++i) { // as of a variable of the shell that is not set
                 const bool after_option = arguments[i].empty() && i > 0 && arguments[i - 1].starts_with("--");
                 if (arguments[i].empty() || (arguments[i].starts_with("--") && arguments[i].ends_with('='))) {
                     throw lategrad::InputError(fmt::format("{}: expected a value, and it is empty",
                                                            after_option ? arguments[i - 1] : arguments[i]));
                 }
             }
-            for (const std::string& argument : arguments) {
-                const std::string name = argument.substr(0, argument.find('='));
+            for (std::size_t i = 0; i < own; ++i) {
+                const std::string name = arguments[i].substr(0, arguments[i].find('='));
                 if (name.starts_with("--") && name != "--" && !named.command->get_option_no_throw(name)) {
                     throw lategrad::InputError(
                         fmt::format("{}: there is no such option; see lategrad{} --help", name, command));
                 }
             }
             if (named.command->get_option_no_throw("--config")) {
-                // A run that is resumed has its options in its folder.
-                for (std::size_t i = named.words; i < arguments.size(); ++i) {
-                    std::string run;
-                    if (arguments[i].starts_with("--resume=")) run = arguments[i].substr(9);
-                    else if (arguments[i] == "--resume" && i + 1 < arguments.size()) run = arguments[i + 1];
-                    if (run.empty()) continue;
-                    if (!std::filesystem::exists(std::filesystem::path(run) / "config.toml")) {
-                        throw lategrad::InputError(
-                            fmt::format("--resume {}: no run folder: it has no config.toml", run));
-                    }
-                    arguments.insert(arguments.begin() + static_cast<std::ptrdiff_t>(named.words), "--config=" + run);
-                    break;
-                }
                 const auto words = arguments.begin() + static_cast<std::ptrdiff_t>(named.words);
-                auto expanded = lategrad::expand_config(*named.command, {words, arguments.end()});
+                auto expanded =
+                    lategrad::expand_config(*named.command, lategrad::with_config_of_resumed({words, arguments.end()}));
                 arguments.resize(named.words);
                 arguments.insert(arguments.end(), expanded.begin(), expanded.end());
             }

@@ -11,6 +11,7 @@
 #include <spdlog/spdlog.h>
 
 #include "cli/commands.h"
+#include "cli/launch/server_word.h"
 #include "cli/options.h"
 #include "cli/recorder.h"
 #include "cli/signals.h"
@@ -61,6 +62,7 @@ int train_here(const RunOptions& options, const ComputeOptions& compute) {
 int train_over_mpi(RunOptions options, const ComputeOptions& compute, bool workers_given) {
     Signals signals;
     const auto session = open_mpi_session();
+    tell_launch(); // every process now takes signals
     const std::size_t workers = session->size() - 1;
     const SteadyClock clock;
     std::unique_ptr<MpiTransport> transport;
@@ -110,6 +112,7 @@ int train_over_mpi(RunOptions options, const ComputeOptions& compute, bool worke
         spdlog::warn("rank {}: gave up the link to {}", session->rank(), fault);
     }
     std::fflush(nullptr);
+    tell_launch(status);
     // Workers wait for as long as rank 0 evaluates and writes; should it die, the launcher ends them.
     if (!session->finish(transport->clean(), serves ? kPatience : kLaunchersMatter)) _exit(status);
     return status;

@@ -1,6 +1,7 @@
 # Chooses the MPI by LATEGRAD_MPI. Afterwards, in every folder:
 #   LATEGRAD_MPI_NAME  "Open MPI", "MPICH" or "none"
 #   LATEGRAD_MPIRUN    the command that starts processes of this MPI here (append: -n 4 program …); empty without MPI
+#   LATEGRAD_MPIRUN_PROGRAM  this MPI's mpirun alone, by its path
 #   LATEGRAD_MPI_TEST_ENVIRONMENT  the ENVIRONMENT property of tests that use it
 #   MPI::MPI_CXX       the target to link; does not exist without MPI
 
@@ -62,6 +63,7 @@ set(LATEGRAD_MPI_TEST_ENVIRONMENT ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=ignor
     CACHE INTERNAL "")
 set(LATEGRAD_MPI_NAME none CACHE INTERNAL "")
 set(LATEGRAD_MPIRUN "" CACHE INTERNAL "")
+set(LATEGRAD_MPIRUN_PROGRAM "" CACHE INTERNAL "")
 if(lategrad_mpi_chosen STREQUAL "none")
     message(STATUS "MPI: none")
     return()
@@ -83,6 +85,7 @@ set_target_properties(MPI::MPI_CXX PROPERTIES IMPORTED_GLOBAL TRUE)
 list(GET lategrad_${lategrad_mpi_chosen} 0 lategrad_mpi_name)
 set(LATEGRAD_MPI_NAME ${lategrad_mpi_name} CACHE INTERNAL "")
 set(lategrad_mpirun ${LATEGRAD_MPIRUN_${lategrad_mpi_chosen}})
+set(LATEGRAD_MPIRUN_PROGRAM ${lategrad_mpirun} CACHE INTERNAL "")
 if(lategrad_mpi_chosen STREQUAL "openmpi")
     # Tests run as root in containers and with more processes than cores; each process has threads, which Open MPI would
     # otherwise bind to one core together.

@@ -35,6 +35,10 @@ std::string_view mpi_build_name() {
     return LATEGRAD_MPI_NAME;
 }
 
+std::string_view mpi_build_launcher() {
+    return LATEGRAD_MPIRUN_PROGRAM;
+}
+
 std::optional<MpiLaunch> mpi_launch() {
     if (auto launch = launch_from("Open MPI's mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", true)) {
         return launch;

@@ -10,6 +10,8 @@ namespace lategrad {
 
 /// "Open MPI", "MPICH" or "none".
 std::string_view mpi_build_name();
+/// That MPI's mpirun, by its path where this was built; empty where there is none.
+std::string_view mpi_build_launcher();
 
 struct MpiLaunch {
     std::string_view launcher; ///< "Open MPI's mpirun", "MPICH's mpirun" or "Slurm's srun"

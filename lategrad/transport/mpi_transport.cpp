@@ -176,7 +176,10 @@ class PollingMpiTransport final : public MpiTransport {
     bool sending(std::size_t i) {
         return request(i, kHeaderOut) != MPI_REQUEST_NULL || request(i, kPayloadOut) != MPI_REQUEST_NULL;
     }
-    static bool is_closed(const Link& link) { return link.in == Link::In::gone && link.out == Link::Out::closed; }
+    /// Nobody waits for a peer that is forgotten: what is on its way to one that died never leaves.
+    static bool is_closed(const Link& link) {
+        return link.forgotten || (link.in == Link::In::gone && link.out == Link::Out::closed);
+    }
 
     /// Sees what arrived and left since the last call, without waiting.
     void progress() {
