@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <map>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -126,6 +128,36 @@ std::vector<std::string> expand_config(const CLI::App& command, std::vector<std:
     }
     expanded.insert(expanded.end(), rest.begin(), rest.end());
     return expanded;
+}
+
+namespace {
+
+/// Values as they are written, by key.
+std::map<std::string, std::string> values_of(std::string_view toml) {
+    std::map<std::string, std::string> values;
+    for (const std::string_view line : split(toml, '\n')) {
+        const auto equals = line.find(" = ");
+        if (line.starts_with('#') || equals == line.npos) continue;
+        values.emplace(line.substr(0, equals), line.substr(equals + 3));
+    }
+    return values;
+}
+
+} // namespace
+
+std::string changed_options(std::string_view before, std::string_view now, std::span<const std::string_view> free) {
+    const auto was = values_of(before), is = values_of(now);
+    std::map<std::string, std::string> both = was;
+    both.insert(is.begin(), is.end());
+    std::string words;
+    for (const auto& [name, ignored] : both) {
+        const auto one = was.find(name), other = is.find(name);
+        const std::string old_value = one == was.end() ? "not given" : one->second;
+        const std::string new_value = other == is.end() ? "not given" : other->second;
+        if (old_value == new_value || std::ranges::find(free, name) != free.end()) continue;
+        words += fmt::format("{}--{} was {}, and is {}", words.empty() ? "" : "; ", name, old_value, new_value);
+    }
+    return words;
 }
 
 std::vector<std::string> with_config_of_resumed(std::vector<std::string> arguments) {

@@ -2,6 +2,7 @@
 /// of a run's options but their names.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,10 @@ std::string toml_line(std::string_view key, const std::string& text);
 /// that has a command's name holds options of that command's own.
 /// Throws InputError naming the file and the line.
 std::vector<std::string> expand_config(const CLI::App& command, std::vector<std::string> arguments);
+
+/// How the options of a run that is resumed differ from what they were, in words; empty where only those of `free` do.
+/// Both are texts of config.toml.
+std::string changed_options(std::string_view before, std::string_view now, std::span<const std::string_view> free);
 
 /// The arguments with `--config RUN` in front where they have `--resume RUN`: a run that is resumed has its options in
 /// its folder. Throws InputError where that is no run folder.

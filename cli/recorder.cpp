@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "cli/config.h"
 #include "lategrad/codec/codec.h"
 #include "lategrad/core/error.h"
 #include "lategrad/files/file.h"
@@ -35,6 +36,7 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
                       : RunFolder::create(path, config_toml_, run_fingerprint(problem),
                                           problem.model ? problem.model->size() * sizeof(float) : 0)) {
     const Job& job = problem.job;
+    if (resume_ && !options.simulation) incarnation_ = folder_.begin_incarnation(resume_->summary().incarnation);
     if (job.checkpoints && events_ && (problem.model || options.simulation)) {
         simulation_ = options.simulation;
         const auto kind = simulation_ ? CheckpointSummary::Kind::simulation : CheckpointSummary::Kind::server;
@@ -53,7 +55,37 @@ Recorder::Recorder(const Problem& problem, const std::filesystem::path& path, co
     }
 }
 
-std::optional<Checkpoint> checkpoint_to_resume(const RunOptions& options, CheckpointSummary::Kind kind) {
+namespace {
+
+/// What may differ when a run goes on: where it ends, how it is watched, where things are. Data that are elsewhere are
+/// compared themselves.
+constexpr std::string_view kFreeOptions[] = {
+    "updates",       "epochs",     "time-limit",    "target-accuracy", "eval-every",       "heartbeat",
+    "suspect-after", "dead-after", "overdue-after", "reject-norm",     "quarantine-after", "checkpoint-every",
+    "keep",          "threads",    "data",          "data-dir",        "listen",           "keys",
+    "min-workers",   "log",        "reassign-after"};
+
+void require_same_run(const Problem& problem, const std::string& own_config, const Checkpoint& checkpoint) {
+    const RunOptions& options = problem.job.options;
+    const std::string changed = changed_options(checkpoint.config_toml(), to_toml(options) + own_config, kFreeOptions);
+    if (!changed.empty()) {
+        throw InputError(
+            fmt::format("--resume {}: {}; what decides a run's updates stays as it was", options.resume, changed));
+    }
+    const auto before = read_fingerprint(options.resume), now = run_fingerprint(problem);
+    for (const char* name : {"model", "training data"}) {
+        const auto was = before.find(name), is = now.find(name);
+        if (was == before.end() || is == now.end() || was->second == is->second) continue;
+        throw InputError(fmt::format("--resume {}: {}: {} when the run began, {} now; it cannot go on with another one",
+                                     options.resume, name, was->second, is->second));
+    }
+}
+
+} // namespace
+
+std::optional<Checkpoint> checkpoint_to_resume(const Problem& problem, const std::string& own_config,
+                                               CheckpointSummary::Kind kind) {
+    const RunOptions& options = problem.job.options;
     if (options.resume.empty()) return std::nullopt;
     require_run_folder(options.resume);
     Checkpoint checkpoint = open_newest(RunFolder::checkpoints_of(options.resume),
@@ -63,6 +95,7 @@ std::optional<Checkpoint> checkpoint_to_resume(const RunOptions& options, Checkp
                                      "made it",
                                      options.resume, to_string(checkpoint.summary().kind)));
     }
+    require_same_run(problem, own_config, checkpoint);
     return checkpoint;
 }
 
@@ -76,7 +109,8 @@ RunHooks Recorder::hooks() {
                            }
                            if (progress_) progress_->tell(event);
                        },
-                   .resume = resume_};
+                   .resume = resume_,
+                   .incarnation = incarnation_};
     if (checkpointer_) {
         hooks.checkpoint = [this](CheckpointDue&& due) {
             folder_.flush_events();

@@ -27,8 +27,10 @@ struct RecorderOptions {
     bool simulation = false; ///< checkpoints are all of it, and written at once
 };
 
-/// The newest whole checkpoint of the run that --resume names, if it names one. Damaged ones are warned of.
-std::optional<Checkpoint> checkpoint_to_resume(const RunOptions& options,
+/// The newest whole checkpoint of the run that --resume names, if it names one. Damaged ones are warned of. Throws
+/// InputError where it is of another kind of run, or what decides the run's updates is not as it was: options, those of
+/// `own_config` too, initial parameters, data. Nothing has been changed by then.
+std::optional<Checkpoint> checkpoint_to_resume(const Problem& problem, const std::string& own_config,
                                                CheckpointSummary::Kind kind = CheckpointSummary::Kind::server);
 
 class Recorder {
@@ -57,6 +59,7 @@ class Recorder {
     Summary summary_;
     std::optional<Progress> progress_;
     bool simulation_ = false;
+    Incarnation incarnation_;
     std::unique_ptr<Checkpointer> checkpointer_; ///< where checkpoints are wanted
 };
 

@@ -197,12 +197,16 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
                           .params = server.parameters(),
                           .state = archive.finish()});
     };
-    const bool checkpoints = job.checkpoints && hooks.checkpoint;
+    // One of a run that is over would be the end of every run that went on from it.
+    const auto may_checkpoint = [&] {
+        return job.checkpoints && hooks.checkpoint && cluster.server().outcome() == Outcome::running &&
+               !cluster.failure();
+    };
     auto checkpoint_at = std::chrono::steady_clock::now();
     Version checkpoint_version = cluster.server().version();
     const auto due = [&] {
         const Version version = cluster.server().version();
-        if (!checkpoints || version == checkpoint_version) return false;
+        if (!may_checkpoint() || version == checkpoint_version) return false;
         const bool by_updates = job.checkpoint_updates > 0 && version.value() % job.checkpoint_updates == 0;
         const bool looks = version.value() % kUpdatesPerLook == 0 && job.checkpoint_time > Duration::zero();
         const bool by_time = looks && std::chrono::steady_clock::now() - checkpoint_at >= job.checkpoint_time;
@@ -218,7 +222,7 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
                 checkpoint_at = std::chrono::steady_clock::now();
             }
             if (stop.load(std::memory_order_relaxed) && stop.exchange(false)) {
-                if (checkpoints && !cluster.done()) checkpoint();
+                if (may_checkpoint()) checkpoint();
                 cluster.tell_server(cluster.now(), StopRequested{});
             }
         }
@@ -357,7 +361,7 @@ int simulate(SimulateOptions given) {
                               .events = given.log.empty() ? real : given.log == "events",
                               .model = given.payload.empty() ? std::nullopt : std::optional<std::string>("none"),
                               .own_config = own_config(given)};
-    const auto resume = checkpoint_to_resume(o, CheckpointSummary::Kind::simulation);
+    const auto resume = checkpoint_to_resume(problem, own_config(given), CheckpointSummary::Kind::simulation);
     recording.simulation = true;
     recording.resume = resume ? &*resume : nullptr;
     const int status = run_recorded(problem, recording, signals, [&](const RunHooks& hooks) {

@@ -50,7 +50,7 @@ int train_here(const RunOptions& options, const ComputeOptions& compute) {
     Signals signals;
     const Problem problem = problem_of(options, compute, true);
     warn_of_surprises(problem);
-    const auto resume = checkpoint_to_resume(options);
+    const auto resume = checkpoint_to_resume(problem, compute.toml("train"));
     return run_recorded(problem,
                         {.transport = "threads",
                          .progress = !options.quiet,
@@ -81,7 +81,7 @@ int train_over_mpi(RunOptions options, const ComputeOptions& compute, bool worke
                                                     .heartbeat = problem.job.silence.heartbeat});
         if (serves) {
             warn_of_surprises(problem);
-            const auto resume = checkpoint_to_resume(options);
+            const auto resume = checkpoint_to_resume(problem, compute.toml("train"));
             status = run_recorded(problem,
                                   {.transport = session->library(),
                                    .progress = !options.quiet,

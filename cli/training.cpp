@@ -252,7 +252,7 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
     options.checkpoints = job.checkpoints && hooks.checkpoint;
     options.checkpoint_updates = job.checkpoint_updates;
     options.checkpoint_time = job.checkpoint_time;
-    if (hooks.resume) options.incarnation = hooks.resume->summary().incarnation.next();
+    options.incarnation = hooks.incarnation;
     if (setup.admission) {
         options.admission = std::move(setup.admission);
         options.run = setup.run;

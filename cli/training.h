@@ -70,6 +70,7 @@ struct RunHooks {
     std::function<void(const RunEvent&)> tell;
     std::function<void(CheckpointDue&&)> checkpoint; ///< empty: none are made
     const Checkpoint* resume = nullptr;              ///< to go on from
+    Incarnation incarnation;                         ///< of a server that goes on
     EvaluationThread::When evaluate = EvaluationThread::When::beside;
     std::size_t snapshots_max = 256; ///< When::after: how many versions are kept
     /// Called once with a function that asks for the run's end, from any thread; and once with an empty one after it.

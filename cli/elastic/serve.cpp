@@ -102,7 +102,7 @@ int serve(RunOptions options, ServeOptions own) {
         .welcome = memory.lease(bytes.size()), .traits = traits_of(problem), .batches = problem.batches};
     std::memcpy(admission.welcome.data(), bytes.data(), bytes.size());
 
-    const auto resume = checkpoint_to_resume(options);
+    const auto resume = checkpoint_to_resume(problem, own.toml());
     Narrator narrator(!options.quiet);
     narrator.listening(transport->endpoint(), own.min_workers, keys.has_value());
     const int status = run_recorded(problem,

@@ -89,6 +89,7 @@ void put_in_place(const Path& from, const Path& to) {
     if (errno == ENOENT) return rename_folder(from, to);
     if (errno != EINVAL && errno != ENOSYS && errno != EXDEV && errno != ENOTSUP) throw write_error(to, errno);
     // A file system without exchange. find_checkpoints knows the old one by either name.
+    if (!std::filesystem::exists(to)) return rename_folder(from, to);
     Path replaced = to;
     replaced += kReplaced;
     rename_folder(to, replaced);
@@ -140,6 +141,7 @@ CheckpointFolder::CheckpointFolder(Path path, std::size_t keep) : path_(std::mov
     std::error_code error;
     std::filesystem::create_directories(path_, error);
     if (error) throw write_error(path_, error.value());
+    sync_folder(path_.parent_path()); // or a checkpoint that lasts could be in a folder that does not
     remove_leftovers(path_);
 }
 

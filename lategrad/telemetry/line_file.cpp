@@ -5,20 +5,29 @@
 #include <system_error>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 namespace lategrad {
+namespace {
+
+int open_alone(const std::filesystem::path& path, int flags) {
+    const int descriptor = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | flags, 0666);
+    // Where a file system has no locks, nobody is kept out.
+    if (descriptor >= 0 && (::flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)) return descriptor;
+    const int error = errno;
+    if (descriptor >= 0) ::close(descriptor);
+    throw std::system_error(error, std::generic_category(), path.string());
+}
+
+} // namespace
 
 LineFile LineFile::create(const std::filesystem::path& path) {
-    const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (descriptor < 0) throw std::system_error(errno, std::generic_category(), path.string());
-    return LineFile(descriptor);
+    return LineFile(open_alone(path, O_CREAT | O_EXCL));
 }
 
 LineFile LineFile::append(const std::filesystem::path& path) {
-    const int descriptor = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
-    if (descriptor < 0) throw std::system_error(errno, std::generic_category(), path.string());
-    return LineFile(descriptor);
+    return LineFile(open_alone(path, 0));
 }
 
 LineFile::~LineFile() {

@@ -13,7 +13,8 @@ class LineFile {
   public:
     /// Makes the file. Throws std::system_error where it cannot, std::errc::file_exists where it is there already.
     static LineFile create(const std::filesystem::path& path);
-    /// One that is there, to be written on at its end. Throws as create does.
+    /// One that is there, to be written on at its end. Throws as create does; std::errc::resource_unavailable_try_again
+    /// where another process has it.
     static LineFile append(const std::filesystem::path& path);
 
     LineFile(LineFile&& other) noexcept

@@ -1,5 +1,6 @@
 #include "lategrad/telemetry/run_folder.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <cmath>
@@ -14,6 +15,7 @@
 #include <sys/statvfs.h>
 
 #include "lategrad/core/error.h"
+#include "lategrad/core/parse.h"
 #include "lategrad/files/file.h"
 #include "lategrad/files/mapped_file.h"
 #include "lategrad/telemetry/json_text.h"
@@ -25,6 +27,7 @@ using Path = std::filesystem::path;
 
 constexpr Duration kFlushInterval = std::chrono::seconds(1);
 constexpr std::size_t kPendingBytesMax = std::size_t{1} << 20;
+constexpr std::size_t kIncarnationBytesMax = 100;
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 std::string error_text(int error) {
@@ -169,11 +172,38 @@ void roll_back(const Path& path, std::uint64_t lines) {
     if (error) throw write_error(events, error.value());
 }
 
+LineFile append_lines(const Path& path, const char* name) {
+    try {
+        return LineFile::append(path / name);
+    } catch (const std::system_error& error) {
+        const bool busy = error.code() == std::errc::resource_unavailable_try_again;
+        throw InputError(fmt::format("--resume {}: {}", path.string(),
+                                     busy ? "another process writes to this run; end it first"
+                                          : fmt::format("{}: {}", name, error.code().message())));
+    }
+}
+
 } // namespace
+
+Incarnation RunFolder::begin_incarnation(Incarnation known) {
+    const Path file = path_ / "incarnation";
+    Incarnation newest = known;
+    if (std::filesystem::exists(file)) {
+        const std::vector<std::byte> bytes = read_file(file, kIncarnationBytesMax);
+        const auto number =
+            parse_number<std::uint32_t>(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
+        if (!number) throw InputError(fmt::format("{}: expected a number and nothing else", file.string()));
+        newest = std::max(newest, Incarnation{*number});
+    }
+    newest = newest.next();
+    write_file_atomically(file, fmt::format("{}", newest.value()));
+    return newest;
+}
 
 RunFolder RunFolder::resume(const Path& path, std::string_view config_toml, std::uint64_t events,
                             const std::function<void(const RunEvent&)>& kept, Warn warn) {
     require_run_folder(path);
+    LineFile lines = append_lines(path, "events.jsonl");
     roll_back(path, events);
     std::string evaluations;
     std::vector<RunEvent> since_update; // for the drops that the next update lists
@@ -187,9 +217,8 @@ RunFolder RunFolder::resume(const Path& path, std::string_view config_toml, std:
     });
     write_file_atomically(path / "evaluations.jsonl", evaluations);
     write_file_atomically(path / "config.toml", config_toml);
-    for (const char* end : {"summary.json", "trace.json"}) std::filesystem::remove(path / end);
-    RunFolder folder(path, LineFile::append(path / "events.jsonl"), LineFile::append(path / "evaluations.jsonl"),
-                     std::move(warn));
+    for (const char* end : {"summary.json", "trace.json", "weights.safetensors"}) std::filesystem::remove(path / end);
+    RunFolder folder(path, std::move(lines), append_lines(path, "evaluations.jsonl"), std::move(warn));
     for (const RunEvent& event : since_update) folder.note_dropped(event);
     return folder;
 }

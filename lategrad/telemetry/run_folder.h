@@ -34,9 +34,14 @@ class RunFolder {
 
     /// Goes on with the run in `path` behind its first `events` events, as a checkpoint knows it: what follows these
     /// moves to rolled-back-R.jsonl, R = 1, 2, …, and what the run had come to is removed. `kept` is told the events
-    /// that stay. Throws InputError where there is no such run, or not all of these events.
+    /// that stay. Throws InputError where there is no such run, another process writes to it, or not all of these
+    /// events are there.
     static RunFolder resume(const std::filesystem::path& path, std::string_view config_toml, std::uint64_t events,
                             const std::function<void(const RunEvent&)>& kept, Warn warn = {});
+
+    /// The incarnation of the server that goes on now: after `known`, and after all that were begun in this folder. It
+    /// lasts before this returns. Throws InputError where the folder's file of it is damaged.
+    Incarnation begin_incarnation(Incarnation known);
 
     /// What has been told so far is in the file.
     void flush_events() { flush(flushed_at_); }
@@ -112,6 +117,9 @@ std::filesystem::path weights_of_run(const std::filesystem::path& path);
 /// any text.
 FingerprintFields parse_fingerprint(std::string_view json);
 EvaluationLine parse_evaluation_line(std::string_view line);
+
+/// What the run in this folder was built and run on. Throws InputError naming the file.
+FingerprintFields read_fingerprint(const std::filesystem::path& run);
 
 /// Throws InputError naming file and line.
 RecordedRun read_run(const std::filesystem::path& path);

@@ -103,11 +103,15 @@ Path weights_of_run(const Path& path) {
     throw InputError(fmt::format("{}: the run did not end: it has no weights.safetensors", path.string()));
 }
 
+FingerprintFields read_fingerprint(const Path& run) {
+    return parse_file(run / "fingerprint.json", parse_fingerprint);
+}
+
 RecordedRun read_run(const Path& path) {
     require_run_folder(path);
     RecordedRun run;
     run.config_toml = read_text(path / "config.toml");
-    run.fingerprint = parse_file(path / "fingerprint.json", parse_fingerprint);
+    run.fingerprint = read_fingerprint(path);
     run.truncated =
         read_events(path / "events.jsonl", [&run](RunEvent event) { run.events.push_back(std::move(event)); });
     run.truncated |= read_lines(path / "evaluations.jsonl", parse_evaluation_line,

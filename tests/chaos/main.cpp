@@ -36,7 +36,7 @@ struct Options {
     std::string program;
     double minutes = 2;
     std::uint64_t seed = 1;
-    std::string kinds = "kill,stop,join,corrupt,cut";
+    std::string kinds = "kill,stop,join,corrupt,cut,server";
     std::size_t workers = 8;
     std::size_t wait_for = 6;
     std::string policy = "reuse";

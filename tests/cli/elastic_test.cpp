@@ -351,6 +351,52 @@ TEST(Resume, ASimulationIsTheOneThatNeverStopped) {
     EXPECT_THAT(other.err, HasSubstr("simulation"));
 }
 
+TEST(Resume, ASimulationGoesFurtherThanItWasTo) {
+    const TempDir dir;
+    const auto simulated = [&](const std::string& name, std::vector<std::string> more) {
+        auto arguments = small_run(dir, name, {"--workers", "4", "--wait-for", "2", "--straggle", "exp:20ms"});
+        arguments[0] = "simulate";
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        return arguments;
+    };
+    summary_of(run_program(simulated("parts", {"--checkpoint-every", "10"})));
+    const json parts = summary_of(
+        run_program({"simulate", "--resume", (dir / "parts").string(), "--updates", "70", "--json", "--quiet"}));
+    EXPECT_EQ(parts["updates"], 70);
+    EXPECT_EQ(parts, summary_of(run_program(simulated("whole", {"--updates", "70"}))));
+    EXPECT_EQ(text_in(dir / "parts/events.jsonl"), text_in(dir / "whole/events.jsonl"));
+}
+
+TEST(Resume, WhatDecidesTheUpdatesStaysAsItWas) {
+    const TempDir dir;
+    summary_of(run_program(small_run(dir, "run", {})));
+    const std::string run = (dir / "run").string();
+    const auto files = [&] {
+        return text_in(dir / "run/config.toml") + text_in(dir / "run/events.jsonl") + text_in(dir / "run/summary.json");
+    };
+    const std::string before = files();
+    const auto refused = [&](std::vector<std::string> more, const std::string& says) {
+        std::vector<std::string> arguments = {"train", "--resume", run};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        const Ran ran = run_program(arguments);
+        EXPECT_EQ(ran.status, 2);
+        EXPECT_THAT(ran.err, HasSubstr(says));
+        EXPECT_EQ(files(), before) << "nothing is overwritten";
+    };
+    refused({"--lr", "0.1"}, "--lr was 0.5, and is 0.1; what decides a run's updates stays as it was");
+    refused({"--codec", "bf16", "--momentum", "0.5"},
+            "--codec was \"none\", and is \"bf16\"; --momentum was 0, and is 0.5");
+    const TempDir elsewhere;
+    refused({"--data", write_blobs(elsewhere, 300).string()}, "training data: ");
+    EXPECT_EQ(summary_of(run_program({"train", "--resume", run, "--updates", "50", "--json", "--quiet"}))["updates"],
+              50);
+    const auto moved = elsewhere / "moved.safetensors";
+    std::filesystem::rename(dir / "blobs.safetensors", moved);
+    EXPECT_EQ(summary_of(run_program({"train", "--resume", run, "--updates", "60", "--data", moved.string(), "--json",
+                                      "--quiet"}))["updates"],
+              60);
+}
+
 TEST(Resume, OfNoRunIsRefused) {
     const TempDir dir;
     const Ran ran = run_program({"train", "--resume", (dir / "nothing").string()});

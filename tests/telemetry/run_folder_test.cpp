@@ -110,6 +110,29 @@ TEST(RunFolder, rolls_back_to_a_new_file_each_time_and_not_beyond_what_there_is)
                   ": events.jsonl has 4 of the 5 events that the checkpoint knows; was it cut short?");
 }
 
+TEST(RunFolder, is_written_by_one_process_at_a_time) {
+    const TempDir dir;
+    const std::string refused =
+        "--resume " + (dir / "run").string() + ": another process writes to this run; end it first";
+    const auto resume = [&] { return RunFolder::resume(dir / "run", "", 0, [](const RunEvent&) {}); };
+    {
+        const RunFolder first = make_run(dir / "run");
+        EXPECT_EQ(message_of(resume), refused);
+    }
+    const RunFolder second = resume();
+    EXPECT_EQ(message_of(resume), refused);
+}
+
+TEST(RunFolder, no_incarnation_begins_twice) {
+    const TempDir dir;
+    RunFolder folder = make_run(dir / "run");
+    EXPECT_EQ(folder.begin_incarnation(Incarnation{0}), Incarnation{1});
+    EXPECT_EQ(folder.begin_incarnation(Incarnation{0}), Incarnation{2}) << "killed before it had a checkpoint";
+    EXPECT_EQ(folder.begin_incarnation(Incarnation{7}), Incarnation{8});
+    dir.write("run/incarnation", "many");
+    EXPECT_THAT(message_of([&] { folder.begin_incarnation(Incarnation{0}); }), testing::HasSubstr("incarnation: "));
+}
+
 TEST(RunFolder, evaluation_lines_by_example) {
     const TempDir dir;
     RunFolder folder = make_run(dir / "run");
