@@ -15,6 +15,7 @@
 
 #include <fmt/format.h>
 
+#include "lategrad/checkpoint/folder.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/parse.h"
 
@@ -242,6 +243,11 @@ void Arena::look() {
 }
 
 void Arena::on_line(const Line& line) {
+    const auto* resume = std::get_if<ResumeLine>(&line);
+    if (resume && resume->version && newest_whole_ && *resume->version < *newest_whole_) {
+        wrong(fmt::format("resumed from version {}, but there was a whole checkpoint of version {}",
+                          resume->version->value(), newest_whole_->value()));
+    }
     const auto* event = std::get_if<RunEvent>(&line);
     if (!event) return;
     if (const auto* join = std::get_if<JoinEvent>(&event->body)) {
@@ -403,6 +409,7 @@ void Arena::kill_server() {
     tail_.expect_resume();
     processes_.signal(server_, SIGKILL);
     processes_.wait(server_, WallClock::now() + kGivenUp);
+    look_at_checkpoints();
     kills_.clear();
     for (Slot& slot : slots_) {
         slot.joined = false;
@@ -416,6 +423,19 @@ void Arena::kill_server() {
         wrong("the resumed server has made no update; " + last_words(server_log_));
         broken_ = true;
     });
+}
+
+/// Whenever the server is killed, what has a checkpoint's name is one.
+void Arena::look_at_checkpoints() {
+    newest_whole_.reset();
+    for (const FoundCheckpoint& found : find_checkpoints(run_folder() / "checkpoints")) {
+        try {
+            const Checkpoint checkpoint(found.path);
+            newest_whole_ = std::max(newest_whole_.value_or(found.version), found.version);
+        } catch (const InputError& error) {
+            wrong(error.what());
+        }
+    }
 }
 
 void Arena::on_exit(const Exit& exit) {
@@ -528,6 +548,7 @@ void Arena::end() {
             wrong(fmt::format("{}:{}: {}", (run_folder() / "events.jsonl").string(), violation.line, violation.what));
         }
     }
+    look_at_checkpoints();
     if (broken_) return; // what such a run leaves says nothing more
     const std::size_t known = checker().violations().size();
     std::string bad;

@@ -111,6 +111,7 @@ class Arena {
     void add_worker(const Disturbance& disturbance);
     void start_attack(const Disturbance& disturbance);
     void kill_server();
+    void look_at_checkpoints();
     void finish_attack();
     void check_stall();
     void check_memory();
@@ -136,7 +137,8 @@ class Arena {
     std::filesystem::path server_log_;
     std::size_t server_starts_ = 0;
     Wall server_started_{};
-    bool server_proven_ = true; ///< has made an update since it was resumed
+    std::optional<Version> newest_whole_; ///< checkpoint, when the server was killed
+    bool server_proven_ = true;           ///< has made an update since it was resumed
     bool broken_ = false, ending_ = false;
     Wall began_ = WallClock::now();
     std::list<Later> later_;
