@@ -257,7 +257,8 @@ void RunFolder::notice_damage() {
     const int error = event_lines_.error() != 0 ? event_lines_.error() : evaluation_lines_.error();
     if (error == 0 || damaged_) return;
     damaged_ = true;
-    warn_(fmt::format("{}: cannot write the run's events any more: {}; the run goes on without recording them",
+    warn_(fmt::format("{}: cannot write the run's events any more: {}; the run goes on without recording them, and "
+                      "without checkpoints",
                       path_.string(), error_text(error)));
 }
 

@@ -257,7 +257,7 @@ TEST(RunFolder, a_disk_that_fills_up_does_not_end_the_run) {
     EXPECT_TRUE(folder.damaged());
     ASSERT_EQ(warnings.size(), 1u);
     EXPECT_EQ(warnings[0], (dir / "run").string() + ": cannot write the run's events any more: File too large; the run "
-                                                    "goes on without recording them");
+                                                    "goes on without recording them, and without checkpoints");
     folder.tell({at(20), AssignEvent{}});
     folder.finish({});
     EXPECT_EQ(warnings.size(), 1u);
