@@ -536,6 +536,19 @@ void Server::on_update_done(Time now, Effects& out) {
     if (ending) finish(now, out);
 }
 
+/// Of what waits, also behind the one that is being decided on, the messages of which `which` is true.
+template <class Which>
+void Server::erase_waiting(Which which) {
+    const auto is_it = [&](const Event& event) {
+        const auto* arrived = std::get_if<MessageArrived>(&event);
+        return arrived && which(*arrived);
+    };
+    std::erase_if(waiting_, is_it);
+    if (drained_.empty()) return;
+    const auto behind = drained_.begin() + static_cast<std::ptrdiff_t>(deciding_) + 1;
+    drained_.erase(std::remove_if(behind, drained_.end(), is_it), drained_.end());
+}
+
 /// Decides on what came meanwhile, in order, until one of these closes the next update.
 void Server::drain(Time now, Effects& out) {
     if (updating_) return;
@@ -547,7 +560,7 @@ void Server::drain(Time now, Effects& out) {
     do {
         drain_again_ = false;
         drained_.swap(waiting_);
-        for (Event& event : drained_) decide_waiting(event, now, out);
+        for (deciding_ = 0; deciding_ < drained_.size(); ++deciding_) decide_waiting(drained_[deciding_], now, out);
         drained_.clear();
     } while (drain_again_ && !updating_);
     draining_ = false;
@@ -623,16 +636,13 @@ void Server::send_parameters(Time now, Effects& out) {
 }
 
 void Server::on_peer_left(Peer peer, Time now, Effects& out) {
-    // It came back and left again before its hello was decided on.
-    const auto hello = std::find_if(waiting_.begin(), waiting_.end(), [&](const Event& event) {
-        const auto* arrived = std::get_if<MessageArrived>(&event);
-        return arrived && arrived->peer == peer && arrived->message.type == MessageType::hello;
+    // It came and left again before that was decided on; its number may be another's next.
+    erase_waiting([&](const MessageArrived& arrived) {
+        const MessageType type = arrived.message.type;
+        if (arrived.peer != peer || (type != MessageType::join && type != MessageType::hello)) return false;
+        if (type == MessageType::hello) members_[arrived.message.worker.value()].joining = false;
+        return true;
     });
-    if (hello != waiting_.end()) {
-        members_[std::get<MessageArrived>(*hello).message.worker.value()].joining = false;
-        waiting_.erase(hello);
-        return;
-    }
     const auto worker = worker_at(peer);
     if (worker && members_[worker->value()].here) {
         Member& member = members_[worker->value()];

@@ -167,6 +167,8 @@ class Server final : public Node {
     void decide_left(WorkerId worker, Reason lost, Time now, Effects& out);
     void decide_suspect(WorkerId worker, bool overdue, Time now, Effects& out);
     void decide_return(WorkerId worker, Time now, Effects& out);
+    template <class Which>
+    void erase_waiting(Which which);
     void drain(Time now, Effects& out);
     void decide_waiting(Event& event, Time now, Effects& out);
     void check_silence(Time now, Effects& out);
@@ -217,6 +219,7 @@ class Server final : public Node {
     std::vector<HeldPlace> held_order_; ///< of the update that closes
     std::vector<Event> waiting_;        ///< arrived during an update: pushes, departures and hellos, in order
     std::vector<Event> drained_;        ///< of these, those that are being decided on
+    std::size_t deciding_ = 0;          ///< which of them
     bool draining_ = false, drain_again_ = false;
     bool paused_ = false;                   ///< too few are active
     std::vector<std::uint64_t> banned_;     ///< processes that were excluded, the last few

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lategrad/codec/codec.h"
@@ -60,12 +61,19 @@ class Scene {
         for (const Send& send : effects_.sends) sent[send.to.value()] = send.message;
         for (const RunEvent& told : effects_.events) events.push_back(told);
         if (!effects_.start_update) return;
-        ThreadPool pool(1);
-        effects_.start_update->run(pool);
+        update_ = effects_.start_update;
+        if (hold_updates) return;
         const auto before = sent;
-        tell(UpdateDone{});
+        finish_update();
         sent.insert(before.begin(), before.end());
     }
+    /// REQUIRES: an update is held.
+    void finish_update() {
+        ThreadPool pool(1);
+        std::exchange(update_, nullptr)->run(pool);
+        tell(UpdateDone{});
+    }
+    bool updating() const { return update_ != nullptr; }
     void say(std::uint32_t peer, Message message) {
         tell(MessageArrived{.peer = Peer{peer}, .message = std::move(message)});
     }
@@ -124,6 +132,7 @@ class Scene {
     const Effects& effects() const { return effects_; }
 
     Time now{};
+    bool hold_updates = false;             ///< an update takes until finish_update; else no time
     std::map<std::uint32_t, Message> sent; ///< by the last event, to each peer
     std::vector<RunEvent> events;
 
@@ -133,6 +142,7 @@ class Scene {
     BufferPool memory_{std::size_t{1} << 20};
     std::optional<Server> server_;
     Effects effects_;
+    UpdateTask* update_ = nullptr; ///< being carried out
 };
 
 TEST(Elastic, AWorkerIsToldWhoItIsAndThenLetIn) {
@@ -377,6 +387,45 @@ TEST(Elastic, PartsAreGivenToTheLiving) {
     ASSERT_EQ(parts.size(), 1u);
     EXPECT_EQ(parts[0].part, 1u);
     EXPECT_EQ(parts[0].worker, WorkerId{0});
+}
+
+TEST(Elastic, WhoGoesWhileItsHelloWaitsLeavesItsPlace) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.say(2, scene.hello(1, 1002));
+    scene.tell(PeerLeft{Peer{2}});
+    scene.finish_update();
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 1u);
+    EXPECT_EQ(scene.enter(2, 1003).worker, WorkerId{1}) << "place and number are free again";
+}
+
+TEST(Elastic, WhatAConnectionThatIsGoneAskedForIsForgotten) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.join(2, 1002);
+    scene.tell(PeerLeft{Peer{2}});
+    scene.finish_update();
+    EXPECT_EQ(scene.type_to(2), std::nullopt);
+    EXPECT_EQ(scene.enter(3, 1003).worker, WorkerId{1});
+}
+
+TEST(Elastic, AProcessThatCameOverANewConnectionDuringAnUpdateKeepsItsPlace) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.join(3, 1002); // the old connection is not known to be broken
+    scene.say(2, scene.hello(1, 1002));
+    scene.finish_update();
+    ASSERT_EQ(scene.type_to(3), MessageType::welcome);
+    EXPECT_EQ(scene.sent[3].worker, WorkerId{1});
+    EXPECT_EQ(scene.type_to(2), std::nullopt);
 }
 
 /// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
