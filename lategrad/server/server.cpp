@@ -195,15 +195,9 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
     }
     const bool fits = worker.value() < members_.size() && hello.examples > 0 && hello.elements == options_.size &&
                       hello.run == options_.run && (state_ == State::gathering || state_ == State::running);
-    // What left during an update is still known by its peer until the update is done; so is its return put off.
-    if (fits && updating_ && !members_[worker.value()].here && !members_[worker.value()].joining) {
-        members_[worker.value()].joining = true;
-        waiting_.push_back(arrived);
-        return;
-    }
     if (options_.admission) {
         const auto place = worker_at(arrived.peer);
-        if (!place || members_[place->value()].here) {
+        if (!place || members_[place->value()].here || members_[place->value()].joining) {
             ledger_.count_stray(); // not welcomed, or it has said so before
             if (!place) refuse(arrived.peer, kComeAgain, "the server does not know this connection", out);
             return;
@@ -214,22 +208,34 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
         const std::string differs = traits ? difference(options_.admission->traits, *traits) : "no traits of a worker";
         if (!fits || *place != worker || hello.process != member.process || !differs.empty() ||
             hello.examples != batches[worker.value() % batches.size()]) {
-            member.welcomed = member.joining = false;
+            member.welcomed = false;
             unbind(*place);
             refuse(arrived.peer, Reason::malformed,
                    differs.empty() ? "the worker's answer is not to what it was told" : differs, out);
             return;
         }
+        if (updating_) { // the parameters that it would be sent are being written
+            member.joining = true;
+            waiting_.push_back(arrived);
+            return;
+        }
         member.welcomed = false;
         member.from = shown_from(*traits);
     } else {
-        if (worker_at(arrived.peer)) {
+        // Who left during an update is known by its peer until the update is done, and comes back after that.
+        const auto known = worker_at(arrived.peer);
+        if (known && !members_[known->value()].leaving) {
             ledger_.count_stray(); // it has said so before
             return;
         }
         if (!fits || members_[worker.value()].here || members_[worker.value()].joining) {
             ledger_.count_stray();
             send(arrived.peer, {.type = MessageType::stop, .reason = Reason::malformed}, out);
+            return;
+        }
+        if (updating_) {
+            members_[worker.value()].joining = true;
+            waiting_.push_back(arrived);
             return;
         }
         bind(arrived.peer, worker);
@@ -439,6 +445,7 @@ bool Server::hopeless(WorkerId worker, bool usable) {
 }
 
 void Server::decide(const PolicyEvent& event, Time now, Effects& out) {
+    CHECK(!updating_);
     decision_.clear();
     policy_->step(event, now, decision_);
     if (decision_.closes) start_update(now, out);
@@ -607,6 +614,7 @@ double Server::learning_rate() const {
 }
 
 void Server::send_parameters(Time now, Effects& out) {
+    CHECK(!updating_); // they are being written
     for (const WorkerId worker : decision_.send) {
         Member& member = members_[worker.value()];
         if (!member.here) continue; // it left while the update was carried out

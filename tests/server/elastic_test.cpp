@@ -428,6 +428,38 @@ TEST(Elastic, AProcessThatCameOverANewConnectionDuringAnUpdateKeepsItsPlace) {
     EXPECT_EQ(scene.type_to(2), std::nullopt);
 }
 
+TEST(Elastic, ASecondHelloDuringAnUpdateIsStray) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    for (int i = 0; i < 2; ++i) {
+        scene.say(2, scene.hello(1, 1002));
+        EXPECT_EQ(scene.type_to(2), std::nullopt) << "the parameters are being written";
+    }
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 1u);
+    EXPECT_EQ(scene.server().totals().stray, 1u);
+    scene.finish_update();
+    EXPECT_EQ(scene.type_to(2), MessageType::parameters);
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 2u);
+}
+
+TEST(Elastic, AHelloForAnothersPlaceIsRefusedDuringAnUpdateToo) {
+    Scene scene(elastic(3));
+    const Message first = scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.join(3, 1003);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.say(2, scene.hello(2, 1002));
+    EXPECT_EQ(scene.type_to(2), MessageType::refuse);
+    scene.say(3, scene.hello(2, 1003));
+    scene.finish_update();
+    EXPECT_EQ(scene.type_to(3), MessageType::parameters);
+    EXPECT_EQ(scene.enter(4, 1004).worker, WorkerId{1});
+}
+
 /// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
 RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
     ServerOptions options = elastic(*rc::gen::inRange<std::size_t>(1, 5), 1);
