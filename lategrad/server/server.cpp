@@ -71,6 +71,12 @@ std::optional<WorkerId> Server::worker_at(Peer peer) const {
     return peer.value() < by_peer_.size() ? by_peer_[peer.value()] : std::nullopt;
 }
 
+/// The same, but for one that left during the update: its connection is gone, and its number may be another's already.
+std::optional<WorkerId> Server::known_at(Peer peer) const {
+    const auto worker = worker_at(peer);
+    return worker && members_[worker->value()].leaving ? std::nullopt : worker;
+}
+
 void Server::bind(Peer peer, WorkerId worker) {
     if (peer.value() >= by_peer_.size()) by_peer_.resize(peer.value() + 1);
     by_peer_[peer.value()] = worker;
@@ -144,7 +150,7 @@ std::optional<WorkerId> Server::place_for(const Message& join, Time now, Effects
 
 void Server::on_join(const MessageArrived& arrived, Time now, Effects& out) {
     const Message& join = arrived.message;
-    if (!options_.admission || worker_at(arrived.peer)) {
+    if (!options_.admission || known_at(arrived.peer)) {
         ledger_.count_stray();
         return;
     }
@@ -160,9 +166,10 @@ void Server::on_join(const MessageArrived& arrived, Time now, Effects& out) {
     if (updating_) { // who has left may still have to be accounted for
         const bool waits = std::ranges::any_of(waiting_, [&](const Event& event) {
             const auto* other = std::get_if<MessageArrived>(&event);
-            return other && other->peer == arrived.peer;
+            return other && other->peer == arrived.peer && other->message.type == MessageType::join;
         });
-        if (!waits) waiting_.push_back(arrived);
+        if (waits) ledger_.count_stray();
+        else waiting_.push_back(arrived);
         return;
     }
     const auto place = place_for(join, now, out);
@@ -196,7 +203,7 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
     const bool fits = worker.value() < members_.size() && hello.examples > 0 && hello.elements == options_.size &&
                       hello.run == options_.run && (state_ == State::gathering || state_ == State::running);
     if (options_.admission) {
-        const auto place = worker_at(arrived.peer);
+        const auto place = known_at(arrived.peer);
         if (!place || members_[place->value()].here || members_[place->value()].joining) {
             ledger_.count_stray(); // not welcomed, or it has said so before
             if (!place) refuse(arrived.peer, kComeAgain, "the server does not know this connection", out);
@@ -222,9 +229,7 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
         member.welcomed = false;
         member.from = shown_from(*traits);
     } else {
-        // Who left during an update is known by its peer until the update is done, and comes back after that.
-        const auto known = worker_at(arrived.peer);
-        if (known && !members_[known->value()].leaving) {
+        if (known_at(arrived.peer)) {
             ledger_.count_stray(); // it has said so before
             return;
         }
@@ -348,7 +353,7 @@ void Server::exclude(WorkerId worker, Reason reason, Time now, Effects& out) {
 }
 
 void Server::on_push(const MessageArrived& arrived, Time now, Effects& out) {
-    const auto worker = worker_at(arrived.peer);
+    const auto worker = known_at(arrived.peer);
     const Message& message = arrived.message;
     if (!worker && options_.admission && (state_ == State::gathering || state_ == State::running)) {
         refuse(arrived.peer, kComeAgain, "the server has given this worker up", out);

@@ -195,6 +195,7 @@ class Server final : public Node {
     double learning_rate() const;
     Time since_begin(Time now) const { return began_at_ ? Time{now - *began_at_} : Time{elapsed_}; }
     std::optional<WorkerId> worker_at(Peer peer) const;
+    std::optional<WorkerId> known_at(Peer peer) const;
 
     ServerOptions options_;
     const Codec& codec_;

@@ -73,7 +73,6 @@ class Scene {
         std::exchange(update_, nullptr)->run(pool);
         tell(UpdateDone{});
     }
-    bool updating() const { return update_ != nullptr; }
     void say(std::uint32_t peer, Message message) {
         tell(MessageArrived{.peer = Peer{peer}, .message = std::move(message)});
     }
@@ -458,6 +457,26 @@ TEST(Elastic, AHelloForAnothersPlaceIsRefusedDuringAnUpdateToo) {
     scene.finish_update();
     EXPECT_EQ(scene.type_to(3), MessageType::parameters);
     EXPECT_EQ(scene.enter(4, 1004).worker, WorkerId{1});
+}
+
+TEST(Elastic, WhoseNumberIsOfOneThatLeftDuringAnUpdateIsAnsweredAfterIt) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    const Message second = scene.enter(2, 1002);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.say(2, scene.push(second));
+    scene.tell(PeerLeft{Peer{2}});
+    scene.say(2, scene.hello(1, 1002)); // by who was not welcomed
+    EXPECT_EQ(scene.type_to(2), MessageType::refuse);
+    scene.join(2, 1003);
+    EXPECT_EQ(scene.server().totals().stray, 1u) << "the hello";
+    scene.finish_update();
+    ASSERT_EQ(scene.type_to(2), MessageType::welcome);
+    EXPECT_EQ(scene.sent[2].worker, WorkerId{1});
+    EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
+    scene.say(2, scene.hello(1, 1003));
+    EXPECT_EQ(scene.type_to(2), MessageType::parameters);
 }
 
 /// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
