@@ -35,6 +35,7 @@ Server::Server(const ServerOptions& options, std::unique_ptr<Policy> policy, con
 }
 
 void Server::handle(const Event& event, Time now, Effects& out) {
+    silence_.awake(now);
     if (const auto* arrived = std::get_if<MessageArrived>(&event)) on_message(*arrived, now, out);
     else if (std::holds_alternative<UpdateDone>(event)) on_update_done(now, out);
     else if (const auto* heard = std::get_if<PeerHeard>(&event)) on_heard(heard->peer, now, out);

@@ -308,8 +308,10 @@ TEST(Elastic, ASilentWorkerReturnsWithALateGradient) {
 TEST(Elastic, WhoIsSilentForTooLongIsToldWhenItSpeaks) {
     Scene scene(elastic());
     const Message parameters = scene.enter(1, 1001);
-    scene.now = Time{6s};
-    scene.tell(Timer{});
+    for (const Duration now : {1s, 5s}) {
+        scene.now = Time{now};
+        scene.tell(Timer{});
+    }
     EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
     EXPECT_EQ(scene.type_to(1), MessageType::refuse);
     scene.say(1, scene.push(parameters));
@@ -477,6 +479,24 @@ TEST(Elastic, WhoseNumberIsOfOneThatLeftDuringAnUpdateIsAnsweredAfterIt) {
     EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
     scene.say(2, scene.hello(1, 1003));
     EXPECT_EQ(scene.type_to(2), MessageType::parameters);
+}
+
+TEST(Elastic, AStallOfTheServerIsNobodysSilence) {
+    Scene scene(elastic());
+    scene.enter(1, 1001);
+    scene.enter(2, 1002);
+    scene.now = Time{900ms};
+    for (const std::uint32_t peer : {1U, 2U}) scene.tell(PeerHeard{Peer{peer}});
+    scene.now = Time{40s};
+    scene.tell(PeerHeard{Peer{1}}); // the first of what has queued up
+    EXPECT_TRUE(scene.all<SuspectEvent>().empty());
+    scene.now += 10ms;
+    scene.tell(PeerHeard{Peer{2}});
+    scene.now += 1s;
+    scene.tell(PeerHeard{Peer{1}});
+    ASSERT_EQ(scene.all<SuspectEvent>().size(), 1u) << "from then on it counts";
+    EXPECT_EQ(scene.all<SuspectEvent>()[0].worker, WorkerId{1});
+    EXPECT_TRUE(scene.all<LeaveEvent>().empty());
 }
 
 /// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
