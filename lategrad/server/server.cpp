@@ -197,12 +197,16 @@ void Server::on_join(const MessageArrived& arrived, Time now, Effects& out) {
 void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
     const Message& hello = arrived.message;
     const WorkerId worker = hello.worker;
-    if (state_ == State::ended) { // it came too late
+    if (state_ == State::ending || state_ == State::ended) { // it came too late
+        if (const auto place = known_at(arrived.peer);
+            place && std::exchange(members_[place->value()].welcomed, false)) {
+            unbind(*place);
+        }
         send(arrived.peer, {.type = MessageType::stop, .worker = worker}, out);
         return;
     }
     const bool fits = worker.value() < members_.size() && hello.examples > 0 && hello.elements == options_.size &&
-                      hello.run == options_.run && (state_ == State::gathering || state_ == State::running);
+                      hello.run == options_.run;
     if (options_.admission) {
         const auto place = known_at(arrived.peer);
         if (!place || members_[place->value()].here || members_[place->value()].joining) {
@@ -545,8 +549,8 @@ void Server::on_update_done(Time now, Effects& out) {
         send_parameters(now, out);
         if (options_.eval_every > 0 && published_.value() % options_.eval_every == 0) snapshot(now, out);
     }
-    drain(now, out);
     if (ending) finish(now, out);
+    else drain(now, out);
 }
 
 /// Of what waits, also behind the one that is being decided on, the messages of which `which` is true.
@@ -580,12 +584,15 @@ void Server::drain(Time now, Effects& out) {
 }
 
 void Server::decide_waiting(Event& event, Time now, Effects& out) {
-    if (state_ != State::running && state_ != State::gathering) return;
+    if (state_ == State::ended) { // by one before it in the queue
+        tell_of_end(event, out);
+        return;
+    }
     auto* message = std::get_if<MessageArrived>(&event);
     const bool push = message && message->message.type == MessageType::push;
     // A gradient that arrived before its worker fell silent waits until that is heard again, or is lost with it.
     const auto of = push ? worker_at(message->peer) : std::nullopt;
-    if (updating_ || (push && paused_) || (of && members_[of->value()].suspect)) {
+    if (updating_ || state_ == State::ending || (push && paused_) || (of && members_[of->value()].suspect)) {
         waiting_.push_back(std::move(event));
     } else if (push) {
         decide_push(*message, now, out);
@@ -745,6 +752,13 @@ void Server::capture(ArchiveWriter& archive, Time now, Effects& out) {
                                    .state = archive.finish()};
 }
 
+/// To who has come meanwhile, and has no place yet.
+void Server::tell_of_end(const Event& waited, Effects& out) {
+    const auto* arrived = std::get_if<MessageArrived>(&waited);
+    if (!arrived || arrived->message.type == MessageType::push || known_at(arrived->peer)) return;
+    send(arrived->peer, {.type = MessageType::stop, .worker = arrived->message.worker}, out);
+}
+
 void Server::finish(Time now, Effects& out) {
     if (options_.checkpoints && began_at_) {
         // As it was when the end came: what is on its way is lost to a run that is resumed, too.
@@ -756,14 +770,11 @@ void Server::finish(Time now, Effects& out) {
     ended_at_ = now;
     for (std::uint32_t i = 0; i < members_.size(); ++i) {
         lose_open(WorkerId{i}, Reason::run_ended, now, out); // what arrived undecided is lost with them
-        if (members_[i].here) send(members_[i].peer, {.type = MessageType::stop, .worker = WorkerId{i}}, out);
-    }
-    for (const Event& event : waiting_) { // who has come back meanwhile
-        const auto* arrived = std::get_if<MessageArrived>(&event);
-        if (arrived && arrived->message.type != MessageType::push) {
-            send(arrived->peer, {.type = MessageType::stop, .worker = arrived->message.worker}, out);
+        if (members_[i].here || members_[i].welcomed) {
+            send(members_[i].peer, {.type = MessageType::stop, .worker = WorkerId{i}}, out);
         }
     }
+    for (const Event& event : waiting_) tell_of_end(event, out);
     waiting_.clear();
     snapshot(now, out);
     CHECK(ledger_.totals().adds_up() && ledger_.totals().open == 0);

@@ -190,6 +190,7 @@ class Server final : public Node {
     void check_read(Archive& archive) const;
     void end_if_reached(Time now, Effects& out);
     void end(Outcome outcome, Time now, Effects& out);
+    void tell_of_end(const Event& waited, Effects& out);
     void finish(Time now, Effects& out);
     void send(Peer to, Message message, Effects& out);
     double learning_rate() const;

@@ -499,6 +499,37 @@ TEST(Elastic, AStallOfTheServerIsNobodysSilence) {
     EXPECT_TRUE(scene.all<LeaveEvent>().empty());
 }
 
+TEST(Elastic, WhoComesDuringTheLastUpdateIsToldThatTheRunIsOver) {
+    Scene scene(elastic(5));
+    const Message first = scene.enter(1, 1001);
+    scene.enter(6, 1006);
+    scene.join(2, 1002);
+    scene.join(4, 1004);
+    scene.join(5, 1005);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.say(5, scene.hello(4, 1005));
+    scene.join(3, 1003);
+    scene.tell(PeerLeft{Peer{6}});
+    scene.join(6, 1007);
+    scene.tell(StopRequested{});
+    scene.say(2, scene.hello(2, 1002));
+    EXPECT_EQ(scene.type_to(2), MessageType::stop);
+    scene.finish_update();
+    for (const std::uint32_t peer : {1U, 3U, 4U, 5U, 6U}) EXPECT_EQ(scene.type_to(peer), MessageType::stop) << peer;
+    EXPECT_EQ(scene.effects().sends.size(), 5u) << "once each";
+    scene.join(7, 1008);
+    EXPECT_EQ(scene.type_to(7), MessageType::stop);
+}
+
+TEST(Elastic, WhoIsWelcomedWhenTheRunEndsIsToldSo) {
+    Scene scene(elastic(2));
+    scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.tell(StopRequested{});
+    EXPECT_EQ(scene.type_to(2), MessageType::stop);
+}
+
 /// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
 RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
     ServerOptions options = elastic(*rc::gen::inRange<std::size_t>(1, 5), 1);
