@@ -706,6 +706,10 @@ void Server::lose_open(WorkerId worker, Reason reason, Time now, Effects& out) {
         const Step step = ledger_.lose_first(worker);
         out.events.push_back({now, LostEvent{worker, step, reason}});
     }
+    // With them what arrived and waits: a pause may see many come and go.
+    erase_waiting([&](const MessageArrived& arrived) {
+        return arrived.message.type == MessageType::push && arrived.message.worker == worker;
+    });
 }
 
 void Server::snapshot(Time now, Effects& out) {

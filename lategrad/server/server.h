@@ -55,7 +55,8 @@ struct ServerOptions {
 
 /// A pure state machine (node.h). The times of its events and evaluations count from when all workers were there. While
 /// an update is being carried out, what arrives waits in order and is decided on afterwards, so that updates never
-/// queue. What waits is bounded: the push of each open assignment once, and each worker's departure and return.
+/// queue. What waits is bounded: the push of each open assignment once, each worker's departure and return, and
+/// what each connection asks for.
 ///
 /// A worker that has left may come back, as a new process that says hello; its steps go on where they ended. One that
 /// is silent is suspect: out of n and k, but here, until it is heard again or given up.

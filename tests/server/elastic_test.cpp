@@ -530,6 +530,20 @@ TEST(Elastic, WhoIsWelcomedWhenTheRunEndsIsToldSo) {
     EXPECT_EQ(scene.type_to(2), MessageType::stop);
 }
 
+TEST(Elastic, APauseKeepsNothingOfThoseWhoAreGone) {
+    Scene scene(elastic(2), "reuse", 2, 2);
+    const Message first = scene.enter(1, 1001);
+    scene.enter(2, 1002);
+    scene.tell(PeerLeft{Peer{2}});
+    ASSERT_EQ(scene.all<PauseEvent>().size(), 2u) << "the first one was for the second worker";
+    const Message push = scene.push(first);
+    scene.say(1, push);
+    EXPECT_FALSE(push.payload.unique()) << "it waits";
+    scene.tell(PeerLeft{Peer{1}});
+    EXPECT_TRUE(push.payload.unique());
+    EXPECT_EQ(scene.server().totals(), (LedgerTotals{.pushed = 2, .lost = 2}));
+}
+
 /// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
 RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
     ServerOptions options = elastic(*rc::gen::inRange<std::size_t>(1, 5), 1);
