@@ -266,6 +266,7 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
         state_ = State::running;
         began_at_ = now - elapsed_;
         checkpoint_at_ = now;
+        data_.begin(now); // before anybody joins, who would be given what a run that is resumed has left
         for (std::uint32_t i = 0; i < members_.size(); ++i) {
             Member& each = members_[i];
             if (!each.here) continue;
@@ -274,7 +275,6 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
             else join(WorkerId{i}, now, out);
         }
         check_pause(now, out);
-        data_.begin(now);
         end_if_reached(now, out); // --updates 0
     }
 }

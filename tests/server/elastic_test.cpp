@@ -60,6 +60,7 @@ class Scene {
         sent.clear();
         for (const Send& send : effects_.sends) sent[send.to.value()] = send.message;
         for (const RunEvent& told : effects_.events) events.push_back(told);
+        if (effects_.checkpoint) checkpoint = effects_.checkpoint;
         if (!effects_.start_update) return;
         update_ = effects_.start_update;
         if (hold_updates) return;
@@ -72,6 +73,14 @@ class Scene {
         ThreadPool pool(1);
         std::exchange(update_, nullptr)->run(pool);
         tell(UpdateDone{});
+    }
+    /// REQUIRES: nothing was said yet.
+    void resume(const CheckpointDue& from) {
+        std::vector<std::byte> blobs;
+        for (const auto blob : from.state.blobs()) blobs.insert(blobs.end(), blob.begin(), blob.end());
+        ArchiveReader reader(from.state.state, blobs, memory_);
+        server_->resume(reader);
+        reader.finish();
     }
     void say(std::uint32_t peer, Message message) {
         tell(MessageArrived{.peer = Peer{peer}, .message = std::move(message)});
@@ -134,6 +143,7 @@ class Scene {
     bool hold_updates = false;             ///< an update takes until finish_update; else no time
     std::map<std::uint32_t, Message> sent; ///< by the last event, to each peer
     std::vector<RunEvent> events;
+    std::optional<CheckpointDue> checkpoint; ///< the last one
 
   private:
     std::unique_ptr<Codec> codec_;
@@ -542,6 +552,35 @@ TEST(Elastic, APauseKeepsNothingOfThoseWhoAreGone) {
     scene.tell(PeerLeft{Peer{1}});
     EXPECT_TRUE(push.payload.unique());
     EXPECT_EQ(scene.server().totals(), (LedgerTotals{.pushed = 2, .lost = 2}));
+}
+
+TEST(Elastic, AfterAResumePartsWaitForTheirOwners) {
+    ServerOptions options = elastic(3);
+    options.part_sizes = {50, 50, 50};
+    options.checkpoints = true;
+    options.checkpoint_updates = 1;
+    Scene before(options);
+    Message first = before.enter(1, 1001);
+    before.enter(2, 1002);
+    before.enter(3, 1003);
+    before.say(1, before.push(first));
+    ASSERT_TRUE(before.checkpoint);
+
+    options.workers_start = 2;
+    Scene scene(options);
+    scene.now = Time{100s};
+    scene.resume(*before.checkpoint);
+    scene.enter(1, 1001);
+    scene.enter(2, 1002);
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 2u);
+    EXPECT_TRUE(scene.all<PartEvent>().empty());
+    for (Time end = scene.now + 10s; scene.now < end; scene.now += 500ms) {
+        EXPECT_TRUE(scene.all<PartEvent>().empty());
+        for (const std::uint32_t peer : {1U, 2U}) scene.tell(PeerHeard{Peer{peer}});
+    }
+    scene.tell(Timer{});
+    ASSERT_EQ(scene.all<PartEvent>().size(), 1u);
+    EXPECT_EQ(scene.all<PartEvent>()[0].part, 2u);
 }
 
 /// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
