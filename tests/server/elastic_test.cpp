@@ -583,6 +583,29 @@ TEST(Elastic, AfterAResumePartsWaitForTheirOwners) {
     EXPECT_EQ(scene.all<PartEvent>()[0].part, 2u);
 }
 
+TEST(Elastic, WhoHasNotJoinedYetDoesNotLeaveWhereTheRunIsResumed) {
+    ServerOptions options = elastic(2, 2);
+    options.checkpoints = true;
+    options.checkpoint_updates = 1;
+    Scene first(options, "reuse", 2);
+    first.enter(1, 1001);
+    first.say(2, first.push(first.enter(2, 1002)));
+    first.tell(StopRequested{}); // one gradient is held
+    ASSERT_TRUE(first.checkpoint);
+
+    Scene second(options, "reuse", 2);
+    second.resume(*first.checkpoint);
+    second.enter(1, 1001);
+    second.enter(2, 1002); // the first one to join closes an update of what was held
+    ASSERT_TRUE(second.checkpoint);
+    EXPECT_EQ(second.all<JoinEvent>().size(), 2u);
+
+    Scene third(options, "reuse", 2);
+    third.resume(*second.checkpoint);
+    third.tell(Timer{});
+    EXPECT_EQ(third.all<LeaveEvent>().size(), 1u) << "in the checkpoint the other one had yet to join";
+}
+
 /// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
 RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
     ServerOptions options = elastic(*rc::gen::inRange<std::size_t>(1, 5), 1);
