@@ -74,6 +74,7 @@ class Scene {
         std::exchange(update_, nullptr)->run(pool);
         tell(UpdateDone{});
     }
+    bool updating() const { return update_ != nullptr; }
     /// REQUIRES: nothing was said yet.
     void resume(const CheckpointDue& from) {
         std::vector<std::byte> blobs;
@@ -606,7 +607,8 @@ TEST(Elastic, WhoHasNotJoinedYetDoesNotLeaveWhereTheRunIsResumed) {
     EXPECT_EQ(third.all<LeaveEvent>().size(), 1u) << "in the checkpoint the other one had yet to join";
 }
 
-/// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
+/// Whatever anybody says, in any order: the ledger adds up, no event is about a worker that is not here, and who has
+/// gone has left its place.
 RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
     ServerOptions options = elastic(*rc::gen::inRange<std::size_t>(1, 5), 1);
     options.workers_start = *rc::gen::inRange<std::size_t>(1, options.workers + 1);
@@ -614,13 +616,14 @@ RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
     const auto workers_min = *rc::gen::inRange<std::size_t>(1, options.workers + 1);
     const auto policy = *rc::gen::element<std::string>("sync", "backup", "reuse", "kasync", "kbatch", "async", "ssp:1");
     Scene scene(options, policy.c_str(), 1 + options.workers / 2, workers_min);
+    scene.hold_updates = *rc::gen::arbitrary<bool>();
     std::map<std::uint32_t, Message> last; // what each peer was sent to work on
     const int events = *rc::gen::inRange(0, 150);
     for (int i = 0; i < events; ++i) {
         const auto peer = *rc::gen::inRange<std::uint32_t>(1, 7);
         const std::uint64_t process = 1000 + *rc::gen::inRange<std::uint64_t>(0, 6);
         scene.now += *rc::gen::element(Duration(0), Duration(100ms), Duration(700ms));
-        switch (*rc::gen::inRange(0, 10)) {
+        switch (*rc::gen::inRange(0, 11)) {
         case 0: scene.join(peer, process); break;
         case 1: scene.say(peer, scene.hello(*rc::gen::inRange(0U, 5U), process)); break;
         case 2: scene.tell(PeerLeft{Peer{peer}}); break;
@@ -642,11 +645,23 @@ RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
             break;
         case 8: scene.say(peer, {.type = MessageType::goodbye}); break;
         case 9: scene.say(peer, {.type = static_cast<MessageType>(*rc::gen::inRange(1, 10)), .run = kRun}); break;
+        case 10:
+            if (scene.updating()) scene.finish_update();
+            break;
         }
         for (const auto& [to, message] : scene.sent) {
             if (message.type == MessageType::parameters) last[to] = message;
         }
         RC_ASSERT(scene.server().totals().adds_up());
+    }
+    scene.hold_updates = false;
+    if (scene.updating()) scene.finish_update();
+    for (std::uint32_t peer = 1; peer < 7; ++peer) scene.tell(PeerLeft{Peer{peer}});
+    if (scene.server().outcome() == Outcome::running) { // places and numbers are free again
+        for (std::uint32_t i = 0; i < options.workers; ++i) {
+            scene.join(1 + i, 2000 + i);
+            RC_ASSERT(scene.type_to(1 + i) == MessageType::welcome);
+        }
     }
     scene.tell(StopRequested{});
     RC_ASSERT(scene.server().totals().adds_up());
