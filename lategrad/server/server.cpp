@@ -35,6 +35,7 @@ Server::Server(const ServerOptions& options, std::unique_ptr<Policy> policy, con
 }
 
 void Server::handle(const Event& event, Time now, Effects& out) {
+    silence_.awake(now);
     if (const auto* arrived = std::get_if<MessageArrived>(&event)) on_message(*arrived, now, out);
     else if (std::holds_alternative<UpdateDone>(event)) on_update_done(now, out);
     else if (const auto* heard = std::get_if<PeerHeard>(&event)) on_heard(heard->peer, now, out);
@@ -69,6 +70,12 @@ void Server::handle(const Event& event, Time now, Effects& out) {
 
 std::optional<WorkerId> Server::worker_at(Peer peer) const {
     return peer.value() < by_peer_.size() ? by_peer_[peer.value()] : std::nullopt;
+}
+
+/// The same, but for one that left during the update: its connection is gone, and its number may be another's already.
+std::optional<WorkerId> Server::known_at(Peer peer) const {
+    const auto worker = worker_at(peer);
+    return worker && members_[worker->value()].leaving ? std::nullopt : worker;
 }
 
 void Server::bind(Peer peer, WorkerId worker) {
@@ -144,7 +151,7 @@ std::optional<WorkerId> Server::place_for(const Message& join, Time now, Effects
 
 void Server::on_join(const MessageArrived& arrived, Time now, Effects& out) {
     const Message& join = arrived.message;
-    if (!options_.admission || worker_at(arrived.peer)) {
+    if (!options_.admission || known_at(arrived.peer)) {
         ledger_.count_stray();
         return;
     }
@@ -160,9 +167,10 @@ void Server::on_join(const MessageArrived& arrived, Time now, Effects& out) {
     if (updating_) { // who has left may still have to be accounted for
         const bool waits = std::ranges::any_of(waiting_, [&](const Event& event) {
             const auto* other = std::get_if<MessageArrived>(&event);
-            return other && other->peer == arrived.peer;
+            return other && other->peer == arrived.peer && other->message.type == MessageType::join;
         });
-        if (!waits) waiting_.push_back(arrived);
+        if (waits) ledger_.count_stray();
+        else waiting_.push_back(arrived);
         return;
     }
     const auto place = place_for(join, now, out);
@@ -189,21 +197,19 @@ void Server::on_join(const MessageArrived& arrived, Time now, Effects& out) {
 void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
     const Message& hello = arrived.message;
     const WorkerId worker = hello.worker;
-    if (state_ == State::ended) { // it came too late
+    if (state_ == State::ending || state_ == State::ended) { // it came too late
+        if (const auto place = known_at(arrived.peer);
+            place && std::exchange(members_[place->value()].welcomed, false)) {
+            unbind(*place);
+        }
         send(arrived.peer, {.type = MessageType::stop, .worker = worker}, out);
         return;
     }
     const bool fits = worker.value() < members_.size() && hello.examples > 0 && hello.elements == options_.size &&
-                      hello.run == options_.run && (state_ == State::gathering || state_ == State::running);
-    // What left during an update is still known by its peer until the update is done; so is its return put off.
-    if (fits && updating_ && !members_[worker.value()].here && !members_[worker.value()].joining) {
-        members_[worker.value()].joining = true;
-        waiting_.push_back(arrived);
-        return;
-    }
+                      hello.run == options_.run;
     if (options_.admission) {
-        const auto place = worker_at(arrived.peer);
-        if (!place || members_[place->value()].here) {
+        const auto place = known_at(arrived.peer);
+        if (!place || members_[place->value()].here || members_[place->value()].joining) {
             ledger_.count_stray(); // not welcomed, or it has said so before
             if (!place) refuse(arrived.peer, kComeAgain, "the server does not know this connection", out);
             return;
@@ -214,22 +220,32 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
         const std::string differs = traits ? difference(options_.admission->traits, *traits) : "no traits of a worker";
         if (!fits || *place != worker || hello.process != member.process || !differs.empty() ||
             hello.examples != batches[worker.value() % batches.size()]) {
-            member.welcomed = member.joining = false;
+            member.welcomed = false;
             unbind(*place);
             refuse(arrived.peer, Reason::malformed,
                    differs.empty() ? "the worker's answer is not to what it was told" : differs, out);
             return;
         }
+        if (updating_) { // the parameters that it would be sent are being written
+            member.joining = true;
+            waiting_.push_back(arrived);
+            return;
+        }
         member.welcomed = false;
         member.from = shown_from(*traits);
     } else {
-        if (worker_at(arrived.peer)) {
+        if (known_at(arrived.peer)) {
             ledger_.count_stray(); // it has said so before
             return;
         }
         if (!fits || members_[worker.value()].here || members_[worker.value()].joining) {
             ledger_.count_stray();
             send(arrived.peer, {.type = MessageType::stop, .reason = Reason::malformed}, out);
+            return;
+        }
+        if (updating_) {
+            members_[worker.value()].joining = true;
+            waiting_.push_back(arrived);
             return;
         }
         bind(arrived.peer, worker);
@@ -250,6 +266,7 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
         state_ = State::running;
         began_at_ = now - elapsed_;
         checkpoint_at_ = now;
+        data_.begin(now); // before anybody joins, who would be given what a run that is resumed has left
         for (std::uint32_t i = 0; i < members_.size(); ++i) {
             Member& each = members_[i];
             if (!each.here) continue;
@@ -258,7 +275,6 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
             else join(WorkerId{i}, now, out);
         }
         check_pause(now, out);
-        data_.begin(now);
         end_if_reached(now, out); // --updates 0
     }
 }
@@ -342,7 +358,7 @@ void Server::exclude(WorkerId worker, Reason reason, Time now, Effects& out) {
 }
 
 void Server::on_push(const MessageArrived& arrived, Time now, Effects& out) {
-    const auto worker = worker_at(arrived.peer);
+    const auto worker = known_at(arrived.peer);
     const Message& message = arrived.message;
     if (!worker && options_.admission && (state_ == State::gathering || state_ == State::running)) {
         refuse(arrived.peer, kComeAgain, "the server has given this worker up", out);
@@ -439,6 +455,7 @@ bool Server::hopeless(WorkerId worker, bool usable) {
 }
 
 void Server::decide(const PolicyEvent& event, Time now, Effects& out) {
+    CHECK(!updating_);
     decision_.clear();
     policy_->step(event, now, decision_);
     if (decision_.closes) start_update(now, out);
@@ -532,8 +549,21 @@ void Server::on_update_done(Time now, Effects& out) {
         send_parameters(now, out);
         if (options_.eval_every > 0 && published_.value() % options_.eval_every == 0) snapshot(now, out);
     }
-    drain(now, out);
     if (ending) finish(now, out);
+    else drain(now, out);
+}
+
+/// Of what waits, also behind the one that is being decided on, the messages of which `which` is true.
+template <class Which>
+void Server::erase_waiting(Which which) {
+    const auto is_it = [&](const Event& event) {
+        const auto* arrived = std::get_if<MessageArrived>(&event);
+        return arrived && which(*arrived);
+    };
+    std::erase_if(waiting_, is_it);
+    if (drained_.empty()) return;
+    const auto behind = drained_.begin() + static_cast<std::ptrdiff_t>(deciding_) + 1;
+    drained_.erase(std::remove_if(behind, drained_.end(), is_it), drained_.end());
 }
 
 /// Decides on what came meanwhile, in order, until one of these closes the next update.
@@ -547,19 +577,22 @@ void Server::drain(Time now, Effects& out) {
     do {
         drain_again_ = false;
         drained_.swap(waiting_);
-        for (Event& event : drained_) decide_waiting(event, now, out);
+        for (deciding_ = 0; deciding_ < drained_.size(); ++deciding_) decide_waiting(drained_[deciding_], now, out);
         drained_.clear();
     } while (drain_again_ && !updating_);
     draining_ = false;
 }
 
 void Server::decide_waiting(Event& event, Time now, Effects& out) {
-    if (state_ != State::running && state_ != State::gathering) return;
+    if (state_ == State::ended) { // by one before it in the queue
+        tell_of_end(event, out);
+        return;
+    }
     auto* message = std::get_if<MessageArrived>(&event);
     const bool push = message && message->message.type == MessageType::push;
     // A gradient that arrived before its worker fell silent waits until that is heard again, or is lost with it.
     const auto of = push ? worker_at(message->peer) : std::nullopt;
-    if (updating_ || (push && paused_) || (of && members_[of->value()].suspect)) {
+    if (updating_ || state_ == State::ending || (push && paused_) || (of && members_[of->value()].suspect)) {
         waiting_.push_back(std::move(event));
     } else if (push) {
         decide_push(*message, now, out);
@@ -594,6 +627,7 @@ double Server::learning_rate() const {
 }
 
 void Server::send_parameters(Time now, Effects& out) {
+    CHECK(!updating_); // they are being written
     for (const WorkerId worker : decision_.send) {
         Member& member = members_[worker.value()];
         if (!member.here) continue; // it left while the update was carried out
@@ -623,16 +657,13 @@ void Server::send_parameters(Time now, Effects& out) {
 }
 
 void Server::on_peer_left(Peer peer, Time now, Effects& out) {
-    // It came back and left again before its hello was decided on.
-    const auto hello = std::find_if(waiting_.begin(), waiting_.end(), [&](const Event& event) {
-        const auto* arrived = std::get_if<MessageArrived>(&event);
-        return arrived && arrived->peer == peer && arrived->message.type == MessageType::hello;
+    // It came and left again before that was decided on; its number may be another's next.
+    erase_waiting([&](const MessageArrived& arrived) {
+        const MessageType type = arrived.message.type;
+        if (arrived.peer != peer || (type != MessageType::join && type != MessageType::hello)) return false;
+        if (type == MessageType::hello) members_[arrived.message.worker.value()].joining = false;
+        return true;
     });
-    if (hello != waiting_.end()) {
-        members_[std::get<MessageArrived>(*hello).message.worker.value()].joining = false;
-        waiting_.erase(hello);
-        return;
-    }
     const auto worker = worker_at(peer);
     if (worker && members_[worker->value()].here) {
         Member& member = members_[worker->value()];
@@ -675,6 +706,10 @@ void Server::lose_open(WorkerId worker, Reason reason, Time now, Effects& out) {
         const Step step = ledger_.lose_first(worker);
         out.events.push_back({now, LostEvent{worker, step, reason}});
     }
+    // With them what arrived and waits: a pause may see many come and go.
+    erase_waiting([&](const MessageArrived& arrived) {
+        return arrived.message.type == MessageType::push && arrived.message.worker == worker;
+    });
 }
 
 void Server::snapshot(Time now, Effects& out) {
@@ -721,6 +756,13 @@ void Server::capture(ArchiveWriter& archive, Time now, Effects& out) {
                                    .state = archive.finish()};
 }
 
+/// To who has come meanwhile, and has no place yet.
+void Server::tell_of_end(const Event& waited, Effects& out) {
+    const auto* arrived = std::get_if<MessageArrived>(&waited);
+    if (!arrived || arrived->message.type == MessageType::push || known_at(arrived->peer)) return;
+    send(arrived->peer, {.type = MessageType::stop, .worker = arrived->message.worker}, out);
+}
+
 void Server::finish(Time now, Effects& out) {
     if (options_.checkpoints && began_at_) {
         // As it was when the end came: what is on its way is lost to a run that is resumed, too.
@@ -732,14 +774,11 @@ void Server::finish(Time now, Effects& out) {
     ended_at_ = now;
     for (std::uint32_t i = 0; i < members_.size(); ++i) {
         lose_open(WorkerId{i}, Reason::run_ended, now, out); // what arrived undecided is lost with them
-        if (members_[i].here) send(members_[i].peer, {.type = MessageType::stop, .worker = WorkerId{i}}, out);
-    }
-    for (const Event& event : waiting_) { // who has come back meanwhile
-        const auto* arrived = std::get_if<MessageArrived>(&event);
-        if (arrived && arrived->message.type != MessageType::push) {
-            send(arrived->peer, {.type = MessageType::stop, .worker = arrived->message.worker}, out);
+        if (members_[i].here || members_[i].welcomed) {
+            send(members_[i].peer, {.type = MessageType::stop, .worker = WorkerId{i}}, out);
         }
     }
+    for (const Event& event : waiting_) tell_of_end(event, out);
     waiting_.clear();
     snapshot(now, out);
     CHECK(ledger_.totals().adds_up() && ledger_.totals().open == 0);

@@ -55,7 +55,8 @@ struct ServerOptions {
 
 /// A pure state machine (node.h). The times of its events and evaluations count from when all workers were there. While
 /// an update is being carried out, what arrives waits in order and is decided on afterwards, so that updates never
-/// queue. What waits is bounded: the push of each open assignment once, and each worker's departure and return.
+/// queue. What waits is bounded: the push of each open assignment once, each worker's departure and return, and
+/// what each connection asks for.
 ///
 /// A worker that has left may come back, as a new process that says hello; its steps go on where they ended. One that
 /// is silent is suspect: out of n and k, but here, until it is heard again or given up.
@@ -167,6 +168,8 @@ class Server final : public Node {
     void decide_left(WorkerId worker, Reason lost, Time now, Effects& out);
     void decide_suspect(WorkerId worker, bool overdue, Time now, Effects& out);
     void decide_return(WorkerId worker, Time now, Effects& out);
+    template <class Which>
+    void erase_waiting(Which which);
     void drain(Time now, Effects& out);
     void decide_waiting(Event& event, Time now, Effects& out);
     void check_silence(Time now, Effects& out);
@@ -188,11 +191,13 @@ class Server final : public Node {
     void check_read(Archive& archive) const;
     void end_if_reached(Time now, Effects& out);
     void end(Outcome outcome, Time now, Effects& out);
+    void tell_of_end(const Event& waited, Effects& out);
     void finish(Time now, Effects& out);
     void send(Peer to, Message message, Effects& out);
     double learning_rate() const;
     Time since_begin(Time now) const { return began_at_ ? Time{now - *began_at_} : Time{elapsed_}; }
     std::optional<WorkerId> worker_at(Peer peer) const;
+    std::optional<WorkerId> known_at(Peer peer) const;
 
     ServerOptions options_;
     const Codec& codec_;
@@ -217,6 +222,7 @@ class Server final : public Node {
     std::vector<HeldPlace> held_order_; ///< of the update that closes
     std::vector<Event> waiting_;        ///< arrived during an update: pushes, departures and hellos, in order
     std::vector<Event> drained_;        ///< of these, those that are being decided on
+    std::size_t deciding_ = 0;          ///< which of them
     bool draining_ = false, drain_again_ = false;
     bool paused_ = false;                   ///< too few are active
     std::vector<std::uint64_t> banned_;     ///< processes that were excluded, the last few

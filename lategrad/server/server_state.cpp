@@ -113,7 +113,7 @@ void Server::resume(Archive& archive) {
             restored_.push_back({at, LostEvent{worker, ledger_.lose_first(worker), Reason::rolled_back}});
         }
         Member& member = members_[i];
-        if (member.here || member.leaving) restored_.push_back({at, LeaveEvent{worker}});
+        if ((member.here || member.leaving) && !member.entering) restored_.push_back({at, LeaveEvent{worker}});
         data_.left(worker, Time{});
         member = {.process = member.process, .next_to_wait = member.next_to_wait, .rejected = member.rejected};
     }

@@ -1,6 +1,7 @@
 #include "lategrad/server/silence.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "lategrad/core/error.h"
 
@@ -55,6 +56,18 @@ void Silence::joined(WorkerId id, Time now) {
     watch(worker);
 }
 
+void Silence::awake(Time now) {
+    const Time before = std::exchange(awake_at_, now);
+    // Between two events there may be nothing to do until the next worker's time has come.
+    if (!watches() || wake_at_ == kNever || now < later(std::max(before, wake_at_), suspect_after(Worker{}))) return;
+    const Duration stall = now - before;
+    for (Worker& worker : workers_) {
+        if (worker.state == State::absent) continue;
+        worker.heard = std::min(worker.heard + stall, now);
+        if (worker.assigned != kNever) worker.assigned = std::min(worker.assigned + stall, now);
+    }
+}
+
 void Silence::left(WorkerId id) {
     workers_[id.value()].state = State::absent;
 }
@@ -101,6 +114,7 @@ std::optional<Silence::Judged> Silence::next(Time now) {
             if (silence >= suspect_after(worker)) {
                 verdict = Verdict::suspect;
                 worker.state = State::suspect;
+                if (silence >= options_.dead_after) worker.heard = now - suspect_after(worker); // it was asked late
             } else if (worker.assigned != kNever && now - worker.assigned >= overdue_after(worker)) {
                 verdict = Verdict::overdue;
                 worker.state = State::overdue;

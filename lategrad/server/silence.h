@@ -34,6 +34,9 @@ class Silence {
     /// REQUIRES of all that follow: now never goes back.
     void joined(WorkerId worker, Time now);
     void left(WorkerId worker);
+    /// REQUIRED at every event, before all else. Where whoever judges did not run when it was time to, what workers
+    /// said meanwhile has yet to be read: that time is nobody's silence.
+    void awake(Time now);
     /// A sign of life. True where the worker was suspect and is no more.
     bool heard(WorkerId worker, Time now);
     /// It was sent parameters.
@@ -45,8 +48,8 @@ class Silence {
         WorkerId worker;
         Verdict verdict;
     };
-    /// The next worker whose time has come, the first by number; ask until there is none. The dead are as if they had
-    /// left.
+    /// The next worker whose time has come, the first by number; ask until there is none. Nobody is suspect and dead at
+    /// once. The dead are as if they had left.
     std::optional<Judged> next(Time now);
     template <class A>
     void archive(A& archive) {
@@ -55,7 +58,7 @@ class Silence {
             archive.enumerator(worker.state, State::overdue);
             archive(worker.heard, worker.assigned, worker.step);
         }
-        archive(wake_at_);
+        archive(wake_at_, awake_at_);
     }
 
     /// When to ask again.
@@ -77,6 +80,7 @@ class Silence {
     SilenceOptions options_;
     std::vector<Worker> workers_;
     Time wake_at_ = kNever; ///< not later than any worker's time
+    Time awake_at_{};       ///< the last time that it was known to run
 };
 
 } // namespace lategrad

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lategrad/codec/codec.h"
@@ -59,12 +60,28 @@ class Scene {
         sent.clear();
         for (const Send& send : effects_.sends) sent[send.to.value()] = send.message;
         for (const RunEvent& told : effects_.events) events.push_back(told);
+        if (effects_.checkpoint) checkpoint = effects_.checkpoint;
         if (!effects_.start_update) return;
-        ThreadPool pool(1);
-        effects_.start_update->run(pool);
+        update_ = effects_.start_update;
+        if (hold_updates) return;
         const auto before = sent;
-        tell(UpdateDone{});
+        finish_update();
         sent.insert(before.begin(), before.end());
+    }
+    /// REQUIRES: an update is held.
+    void finish_update() {
+        ThreadPool pool(1);
+        std::exchange(update_, nullptr)->run(pool);
+        tell(UpdateDone{});
+    }
+    bool updating() const { return update_ != nullptr; }
+    /// REQUIRES: nothing was said yet.
+    void resume(const CheckpointDue& from) {
+        std::vector<std::byte> blobs;
+        for (const auto blob : from.state.blobs()) blobs.insert(blobs.end(), blob.begin(), blob.end());
+        ArchiveReader reader(from.state.state, blobs, memory_);
+        server_->resume(reader);
+        reader.finish();
     }
     void say(std::uint32_t peer, Message message) {
         tell(MessageArrived{.peer = Peer{peer}, .message = std::move(message)});
@@ -124,8 +141,10 @@ class Scene {
     const Effects& effects() const { return effects_; }
 
     Time now{};
+    bool hold_updates = false;             ///< an update takes until finish_update; else no time
     std::map<std::uint32_t, Message> sent; ///< by the last event, to each peer
     std::vector<RunEvent> events;
+    std::optional<CheckpointDue> checkpoint; ///< the last one
 
   private:
     std::unique_ptr<Codec> codec_;
@@ -133,6 +152,7 @@ class Scene {
     BufferPool memory_{std::size_t{1} << 20};
     std::optional<Server> server_;
     Effects effects_;
+    UpdateTask* update_ = nullptr; ///< being carried out
 };
 
 TEST(Elastic, AWorkerIsToldWhoItIsAndThenLetIn) {
@@ -299,8 +319,10 @@ TEST(Elastic, ASilentWorkerReturnsWithALateGradient) {
 TEST(Elastic, WhoIsSilentForTooLongIsToldWhenItSpeaks) {
     Scene scene(elastic());
     const Message parameters = scene.enter(1, 1001);
-    scene.now = Time{6s};
-    scene.tell(Timer{});
+    for (const Duration now : {1s, 5s}) {
+        scene.now = Time{now};
+        scene.tell(Timer{});
+    }
     EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
     EXPECT_EQ(scene.type_to(1), MessageType::refuse);
     scene.say(1, scene.push(parameters));
@@ -379,7 +401,214 @@ TEST(Elastic, PartsAreGivenToTheLiving) {
     EXPECT_EQ(parts[0].worker, WorkerId{0});
 }
 
-/// Whatever anybody says, in any order: the ledger adds up, and no event is about a worker that is not here.
+TEST(Elastic, WhoGoesWhileItsHelloWaitsLeavesItsPlace) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.say(2, scene.hello(1, 1002));
+    scene.tell(PeerLeft{Peer{2}});
+    scene.finish_update();
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 1u);
+    EXPECT_EQ(scene.enter(2, 1003).worker, WorkerId{1}) << "place and number are free again";
+}
+
+TEST(Elastic, WhatAConnectionThatIsGoneAskedForIsForgotten) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.join(2, 1002);
+    scene.tell(PeerLeft{Peer{2}});
+    scene.finish_update();
+    EXPECT_EQ(scene.type_to(2), std::nullopt);
+    EXPECT_EQ(scene.enter(3, 1003).worker, WorkerId{1});
+}
+
+TEST(Elastic, AProcessThatCameOverANewConnectionDuringAnUpdateKeepsItsPlace) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.join(3, 1002); // the old connection is not known to be broken
+    scene.say(2, scene.hello(1, 1002));
+    scene.finish_update();
+    ASSERT_EQ(scene.type_to(3), MessageType::welcome);
+    EXPECT_EQ(scene.sent[3].worker, WorkerId{1});
+    EXPECT_EQ(scene.type_to(2), std::nullopt);
+}
+
+TEST(Elastic, ASecondHelloDuringAnUpdateIsStray) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    for (int i = 0; i < 2; ++i) {
+        scene.say(2, scene.hello(1, 1002));
+        EXPECT_EQ(scene.type_to(2), std::nullopt) << "the parameters are being written";
+    }
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 1u);
+    EXPECT_EQ(scene.server().totals().stray, 1u);
+    scene.finish_update();
+    EXPECT_EQ(scene.type_to(2), MessageType::parameters);
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 2u);
+}
+
+TEST(Elastic, AHelloForAnothersPlaceIsRefusedDuringAnUpdateToo) {
+    Scene scene(elastic(3));
+    const Message first = scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.join(3, 1003);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.say(2, scene.hello(2, 1002));
+    EXPECT_EQ(scene.type_to(2), MessageType::refuse);
+    scene.say(3, scene.hello(2, 1003));
+    scene.finish_update();
+    EXPECT_EQ(scene.type_to(3), MessageType::parameters);
+    EXPECT_EQ(scene.enter(4, 1004).worker, WorkerId{1});
+}
+
+TEST(Elastic, WhoseNumberIsOfOneThatLeftDuringAnUpdateIsAnsweredAfterIt) {
+    Scene scene(elastic(2));
+    const Message first = scene.enter(1, 1001);
+    const Message second = scene.enter(2, 1002);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.say(2, scene.push(second));
+    scene.tell(PeerLeft{Peer{2}});
+    scene.say(2, scene.hello(1, 1002)); // by who was not welcomed
+    EXPECT_EQ(scene.type_to(2), MessageType::refuse);
+    scene.join(2, 1003);
+    EXPECT_EQ(scene.server().totals().stray, 1u) << "the hello";
+    scene.finish_update();
+    ASSERT_EQ(scene.type_to(2), MessageType::welcome);
+    EXPECT_EQ(scene.sent[2].worker, WorkerId{1});
+    EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
+    scene.say(2, scene.hello(1, 1003));
+    EXPECT_EQ(scene.type_to(2), MessageType::parameters);
+}
+
+TEST(Elastic, AStallOfTheServerIsNobodysSilence) {
+    Scene scene(elastic());
+    scene.enter(1, 1001);
+    scene.enter(2, 1002);
+    scene.now = Time{900ms};
+    for (const std::uint32_t peer : {1U, 2U}) scene.tell(PeerHeard{Peer{peer}});
+    scene.now = Time{40s};
+    scene.tell(PeerHeard{Peer{1}}); // the first of what has queued up
+    EXPECT_TRUE(scene.all<SuspectEvent>().empty());
+    scene.now += 10ms;
+    scene.tell(PeerHeard{Peer{2}});
+    scene.now += 1s;
+    scene.tell(PeerHeard{Peer{1}});
+    ASSERT_EQ(scene.all<SuspectEvent>().size(), 1u) << "from then on it counts";
+    EXPECT_EQ(scene.all<SuspectEvent>()[0].worker, WorkerId{1});
+    EXPECT_TRUE(scene.all<LeaveEvent>().empty());
+}
+
+TEST(Elastic, WhoComesDuringTheLastUpdateIsToldThatTheRunIsOver) {
+    Scene scene(elastic(5));
+    const Message first = scene.enter(1, 1001);
+    scene.enter(6, 1006);
+    scene.join(2, 1002);
+    scene.join(4, 1004);
+    scene.join(5, 1005);
+    scene.hold_updates = true;
+    scene.say(1, scene.push(first));
+    scene.say(5, scene.hello(4, 1005));
+    scene.join(3, 1003);
+    scene.tell(PeerLeft{Peer{6}});
+    scene.join(6, 1007);
+    scene.tell(StopRequested{});
+    scene.say(2, scene.hello(2, 1002));
+    EXPECT_EQ(scene.type_to(2), MessageType::stop);
+    scene.finish_update();
+    for (const std::uint32_t peer : {1U, 3U, 4U, 5U, 6U}) EXPECT_EQ(scene.type_to(peer), MessageType::stop) << peer;
+    EXPECT_EQ(scene.effects().sends.size(), 5u) << "once each";
+    scene.join(7, 1008);
+    EXPECT_EQ(scene.type_to(7), MessageType::stop);
+}
+
+TEST(Elastic, WhoIsWelcomedWhenTheRunEndsIsToldSo) {
+    Scene scene(elastic(2));
+    scene.enter(1, 1001);
+    scene.join(2, 1002);
+    scene.tell(StopRequested{});
+    EXPECT_EQ(scene.type_to(2), MessageType::stop);
+}
+
+TEST(Elastic, APauseKeepsNothingOfThoseWhoAreGone) {
+    Scene scene(elastic(2), "reuse", 2, 2);
+    const Message first = scene.enter(1, 1001);
+    scene.enter(2, 1002);
+    scene.tell(PeerLeft{Peer{2}});
+    ASSERT_EQ(scene.all<PauseEvent>().size(), 2u) << "the first one was for the second worker";
+    const Message push = scene.push(first);
+    scene.say(1, push);
+    EXPECT_FALSE(push.payload.unique()) << "it waits";
+    scene.tell(PeerLeft{Peer{1}});
+    EXPECT_TRUE(push.payload.unique());
+    EXPECT_EQ(scene.server().totals(), (LedgerTotals{.pushed = 2, .lost = 2}));
+}
+
+TEST(Elastic, AfterAResumePartsWaitForTheirOwners) {
+    ServerOptions options = elastic(3);
+    options.part_sizes = {50, 50, 50};
+    options.checkpoints = true;
+    options.checkpoint_updates = 1;
+    Scene before(options);
+    Message first = before.enter(1, 1001);
+    before.enter(2, 1002);
+    before.enter(3, 1003);
+    before.say(1, before.push(first));
+    ASSERT_TRUE(before.checkpoint);
+
+    options.workers_start = 2;
+    Scene scene(options);
+    scene.now = Time{100s};
+    scene.resume(*before.checkpoint);
+    scene.enter(1, 1001);
+    scene.enter(2, 1002);
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 2u);
+    EXPECT_TRUE(scene.all<PartEvent>().empty());
+    for (Time end = scene.now + 10s; scene.now < end; scene.now += 500ms) {
+        EXPECT_TRUE(scene.all<PartEvent>().empty());
+        for (const std::uint32_t peer : {1U, 2U}) scene.tell(PeerHeard{Peer{peer}});
+    }
+    scene.tell(Timer{});
+    ASSERT_EQ(scene.all<PartEvent>().size(), 1u);
+    EXPECT_EQ(scene.all<PartEvent>()[0].part, 2u);
+}
+
+TEST(Elastic, WhoHasNotJoinedYetDoesNotLeaveWhereTheRunIsResumed) {
+    ServerOptions options = elastic(2, 2);
+    options.checkpoints = true;
+    options.checkpoint_updates = 1;
+    Scene first(options, "reuse", 2);
+    first.enter(1, 1001);
+    first.say(2, first.push(first.enter(2, 1002)));
+    first.tell(StopRequested{}); // one gradient is held
+    ASSERT_TRUE(first.checkpoint);
+
+    Scene second(options, "reuse", 2);
+    second.resume(*first.checkpoint);
+    second.enter(1, 1001);
+    second.enter(2, 1002); // the first one to join closes an update of what was held
+    ASSERT_TRUE(second.checkpoint);
+    EXPECT_EQ(second.all<JoinEvent>().size(), 2u);
+
+    Scene third(options, "reuse", 2);
+    third.resume(*second.checkpoint);
+    third.tell(Timer{});
+    EXPECT_EQ(third.all<LeaveEvent>().size(), 1u) << "in the checkpoint the other one had yet to join";
+}
+
+/// Whatever anybody says, in any order: the ledger adds up, no event is about a worker that is not here, and who has
+/// gone has left its place.
 RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
     ServerOptions options = elastic(*rc::gen::inRange<std::size_t>(1, 5), 1);
     options.workers_start = *rc::gen::inRange<std::size_t>(1, options.workers + 1);
@@ -387,13 +616,14 @@ RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
     const auto workers_min = *rc::gen::inRange<std::size_t>(1, options.workers + 1);
     const auto policy = *rc::gen::element<std::string>("sync", "backup", "reuse", "kasync", "kbatch", "async", "ssp:1");
     Scene scene(options, policy.c_str(), 1 + options.workers / 2, workers_min);
+    scene.hold_updates = *rc::gen::arbitrary<bool>();
     std::map<std::uint32_t, Message> last; // what each peer was sent to work on
     const int events = *rc::gen::inRange(0, 150);
     for (int i = 0; i < events; ++i) {
         const auto peer = *rc::gen::inRange<std::uint32_t>(1, 7);
         const std::uint64_t process = 1000 + *rc::gen::inRange<std::uint64_t>(0, 6);
         scene.now += *rc::gen::element(Duration(0), Duration(100ms), Duration(700ms));
-        switch (*rc::gen::inRange(0, 10)) {
+        switch (*rc::gen::inRange(0, 11)) {
         case 0: scene.join(peer, process); break;
         case 1: scene.say(peer, scene.hello(*rc::gen::inRange(0U, 5U), process)); break;
         case 2: scene.tell(PeerLeft{Peer{peer}}); break;
@@ -415,11 +645,23 @@ RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
             break;
         case 8: scene.say(peer, {.type = MessageType::goodbye}); break;
         case 9: scene.say(peer, {.type = static_cast<MessageType>(*rc::gen::inRange(1, 10)), .run = kRun}); break;
+        case 10:
+            if (scene.updating()) scene.finish_update();
+            break;
         }
         for (const auto& [to, message] : scene.sent) {
             if (message.type == MessageType::parameters) last[to] = message;
         }
         RC_ASSERT(scene.server().totals().adds_up());
+    }
+    scene.hold_updates = false;
+    if (scene.updating()) scene.finish_update();
+    for (std::uint32_t peer = 1; peer < 7; ++peer) scene.tell(PeerLeft{Peer{peer}});
+    if (scene.server().outcome() == Outcome::running) { // places and numbers are free again
+        for (std::uint32_t i = 0; i < options.workers; ++i) {
+            scene.join(1 + i, 2000 + i);
+            RC_ASSERT(scene.type_to(1 + i) == MessageType::welcome);
+        }
     }
     scene.tell(StopRequested{});
     RC_ASSERT(scene.server().totals().adds_up());

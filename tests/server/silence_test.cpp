@@ -53,6 +53,39 @@ TEST(Silence, WhoHasLeftIsNotMissed) {
     EXPECT_EQ(judged(silence, at(100s)), "");
 }
 
+TEST(Silence, AStallOfWhoJudgesIsNobodys) {
+    Silence silence({.heartbeat = 250ms, .suspect_after = 1s, .dead_after = 5s, .overdue_after = 20s}, 2);
+    for (const WorkerId worker : {kFirst, kSecond}) silence.joined(worker, at(0s));
+    silence.assigned(kFirst, at(0s));
+    silence.awake(at(900ms));
+    for (const WorkerId worker : {kFirst, kSecond}) silence.heard(worker, at(900ms));
+    std::string all;
+    for (Time now = at(40s); now <= at(50s); now += 500ms) {
+        silence.awake(now);
+        silence.heard(kFirst, now);
+        const std::string some = judged(silence, now);
+        if (!some.empty()) all += std::to_string((now - at(40s)) / 1s) + " s: " + some + "\n";
+    }
+    EXPECT_EQ(all, "1 s: 1 suspect\n5 s: 1 dead\n") << "as if it had not been";
+}
+
+TEST(Silence, SleepUntilTheNextOnesTimeIsNoStall) {
+    Silence silence({.heartbeat = 250ms, .suspect_after = 1s, .dead_after = 5s}, 1);
+    silence.joined(kFirst, at(0s));
+    silence.awake(at(1s));
+    EXPECT_EQ(judged(silence, at(1s)), "0 suspect");
+    silence.awake(silence.wake_at());
+    EXPECT_EQ(judged(silence, at(5s)), "0 dead");
+}
+
+TEST(Silence, NobodyIsSuspectAndDeadAtOnce) {
+    Silence silence({.heartbeat = 250ms, .suspect_after = 1s, .dead_after = 5s}, 1);
+    silence.joined(kFirst, at(0s));
+    EXPECT_EQ(judged(silence, at(100s)), "0 suspect");
+    EXPECT_EQ(judged(silence, at(103999ms)), "");
+    EXPECT_EQ(judged(silence, at(104s)), "0 dead");
+}
+
 TEST(Silence, MeansNothingWithoutHeartbeats) {
     Silence silence({}, 1);
     silence.joined(kFirst, at(0s));
