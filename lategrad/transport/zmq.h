@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -117,8 +118,10 @@ struct ZmqConnection {
     std::string why; ///< in words; empty where connected
 };
 
-/// A worker's end of a new connection, once the server has answered; waits for that until `deadline` at most. `clock`
-/// must outlive it. Throws InputError where `server` is no address.
-ZmqConnection connect_zmq(const ZmqClientOptions& options, const Clock& clock, Time deadline);
+/// A worker's end of a new connection, once the server has answered; waits for that until `deadline` at most, or until
+/// `given_up`, asked ten times a second, is true. `clock` must outlive it. Throws InputError where `server` is no
+/// address.
+ZmqConnection connect_zmq(const ZmqClientOptions& options, const Clock& clock, Time deadline,
+                          const std::function<bool()>& given_up = {});
 
 } // namespace lategrad

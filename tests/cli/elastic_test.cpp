@@ -242,6 +242,20 @@ TEST(Elastic, ASignalEndsAServerWhoseWorkerIsStopped) {
     EXPECT_EQ(first->wait(), 0) << first->err();
 }
 
+TEST(Elastic, ASignalEndsAWorkerWhoseServerIsStopped) {
+    const TempDir dir;
+    Background server(dir, "server", serving(dir, {"--time-limit", "60", "--min-workers", "1", "--wait-for", "1"}));
+    const std::string address = address_of(server);
+    const auto working = worker(dir, "working", address);
+    ASSERT_TRUE(working->said("working as worker 0"));
+    server.send(SIGSTOP);
+    const auto connecting = worker(dir, "connecting", address);
+    working->send(SIGTERM);
+    EXPECT_EQ(working->wait(), 1) << working->err();
+    connecting->send(SIGTERM);
+    EXPECT_NE(connecting->wait(), -1) << connecting->err(); // perhaps before it heard signals
+}
+
 TEST(Elastic, ASecondSignalEndsItAtOnce) {
     const TempDir dir;
     Background server(dir, "server", serving(dir, {}));

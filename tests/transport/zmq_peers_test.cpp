@@ -66,6 +66,17 @@ TEST(ZmqConnect, WaitsNoLongerThanItMay) {
     EXPECT_LT(clock.now(), deadline + 5s);
 }
 
+TEST(ZmqConnect, IsGivenUpWhenItsCallerSaysSo) {
+    const SteadyClock clock;
+    const Port port(true);
+    int asked = 0;
+    const ZmqConnection connection =
+        connect_zmq({.server = port.endpoint()}, clock, kNever, [&] { return ++asked == 2; });
+    EXPECT_FALSE(connection.transport);
+    EXPECT_EQ(connection.refusal, ZmqRefusal::silent);
+    EXPECT_EQ(asked, 2);
+}
+
 TEST(ZmqConnect, RefusesWhatIsNoAddress) {
     const SteadyClock clock;
     EXPECT_THROW(connect_zmq({.server = "somewhere"}, clock, Time::min()), InputError);
