@@ -2,9 +2,10 @@
 /// but a network. Each connection is a peer of its own; one that was lost is never taken up again, its process makes a
 /// new one.
 ///
-/// What a peer sends may cost it its connection, and nothing else: whatever is wrong is dropped and counted. One thing
-/// is beyond that: libzmq gathers a message of very many parts before it shows it. Where strangers can reach the
-/// server, use keys.
+/// What a peer sends may cost it its connection, and nothing else: whatever is wrong is dropped and counted, and ends
+/// the connection, since its sender would wait in vain for what comes of it. TCP has checksums, so that an honest peer
+/// hardly ever meets this; it connects again. One thing is beyond that: libzmq gathers a message of very many parts
+/// before it shows it. Where strangers can reach the server, use keys.
 #pragma once
 
 #include <array>
@@ -28,10 +29,10 @@ inline constexpr std::size_t kChunkBytesMax = std::size_t{16} << 20;
 
 /// What both ends have to know.
 struct ZmqLinkOptions {
-    /// A message that announces a longer payload is dropped.
+    /// Who announces a longer payload loses its connection.
     std::size_t payload_bytes_max = kPayloadBytesMax;
-    /// Memory for so many payloads of that length, arriving or in the receiver's hands. A message that finds none is
-    /// dropped, so that its sender does not hold up others.
+    /// Memory for so many payloads of that length, arriving or in the receiver's hands. Whose message finds none loses
+    /// its connection, so that it does not hold up others.
     std::size_t payloads_max = 2;
     /// Payloads are sent in pieces of this size.
     std::size_t chunk_bytes = std::size_t{4} << 20;
@@ -58,7 +59,7 @@ struct ZmqClientOptions {
     ZmqLinkOptions link;
 };
 
-/// What was dropped.
+/// What was dropped. Each message costs its peer the connection.
 enum class ZmqFault : std::uint8_t {
     header,    ///< messages whose header is damaged, or of another wire version
     checksum,  ///< messages whose payload is not what its checksum says

@@ -183,7 +183,6 @@ class Client final : public ZmqTransport {
         }
         heard_at_ = now;
         switch (link_.arrived(frame_, now)) {
-        case ZmqLink::Arrival::nothing: break;
         case ZmqLink::Arrival::alive:
             if (options_.link.heartbeat == Duration{0} || now < alive_at_) break;
             alive_at_ = later(now, options_.link.heartbeat / 2);

@@ -204,7 +204,6 @@ class Server final : public ZmqServerTransport {
         const ZmqLink::Arrival arrival = connection.link.arrived(frame_, now);
         pushed(connection);
         switch (arrival) {
-        case ZmqLink::Arrival::nothing: break;
         case ZmqLink::Arrival::alive:
             if (options_.link.heartbeat == Duration{0} || now < connection.alive_at) break;
             connection.alive_at = later(now, options_.link.heartbeat / 2);
