@@ -42,7 +42,9 @@ struct ZmqLinkOptions {
     /// ends.
     Duration heartbeat{0};
     /// A client that hears nothing of its server for so long, where there are heartbeats, takes it for gone; `receive`
-    /// must be called more often than that. Half-open connections are dropped after about as long.
+    /// must be called more often than that. Half-open connections end after about as long: whatever was sent and is
+    /// not acknowledged by then (TCP_USER_TIMEOUT), or where nothing was sent, by probes. A server ends connections
+    /// over which it heard nothing, no beat either, for twice as long.
     Duration dead_after = std::chrono::seconds(30);
 };
 
