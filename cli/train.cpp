@@ -91,7 +91,9 @@ int train_over_mpi(RunOptions options, const ComputeOptions& compute, bool worke
                                       return serve(problem, *transport, clock, hooks, {.heartbeats = true});
                                   });
         } else {
-            work(problem, WorkerId{static_cast<std::uint32_t>(session->rank() - 1)}, *transport, clock);
+            const WorkEnd end =
+                work(problem, WorkerId{static_cast<std::uint32_t>(session->rank() - 1)}, *transport, clock);
+            if (end.refusal) throw EnvironmentError(end.refusal->words);
             status = 0;
         }
     } catch (const InputError& error) {

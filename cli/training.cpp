@@ -323,7 +323,9 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
         const StopAsked asked(hooks, [&mailbox] { mailbox.post(StopRequested{}); });
         loop.run();
     }
-    transport.shutdown(clock.now() + kShutdown);
+    // A worker that is stopped or cut off does not say goodbye.
+    const bool hurries = options.admission && server.outcome() == Outcome::interrupted;
+    transport.shutdown(clock.now() + (hurries ? kShutdownOfInterrupt : kShutdown));
 
     std::exception_ptr failure;
     try {

@@ -91,7 +91,8 @@ class ElasticWork {
 
     /// One connection, from its beginning to its end. Why it ended, in words.
     std::string try_once() {
-        ZmqConnection connection = connect_zmq(client_, clock_, clock_.now() + kAnswer);
+        ZmqConnection connection =
+            connect_zmq(client_, clock_, clock_.now() + kAnswer, [this] { return interrupted(); });
         if (!connection.transport) {
             const auto refusal = connection.refusal;
             if (refusal == ZmqRefusal::not_admitted || refusal == ZmqRefusal::handshake ||

@@ -2,14 +2,16 @@
 /// but a network. Each connection is a peer of its own; one that was lost is never taken up again, its process makes a
 /// new one.
 ///
-/// What a peer sends may cost it its connection, and nothing else: whatever is wrong is dropped and counted. One thing
-/// is beyond that: libzmq gathers a message of very many parts before it shows it. Where strangers can reach the
-/// server, use keys.
+/// What a peer sends may cost it its connection, and nothing else: whatever is wrong is dropped and counted, and ends
+/// the connection, since its sender would wait in vain for what comes of it. TCP has checksums, so that an honest peer
+/// hardly ever meets this; it connects again. One thing is beyond that: libzmq gathers a message of very many parts
+/// before it shows it. Where strangers can reach the server, use keys.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,10 +29,10 @@ inline constexpr std::size_t kChunkBytesMax = std::size_t{16} << 20;
 
 /// What both ends have to know.
 struct ZmqLinkOptions {
-    /// A message that announces a longer payload is dropped.
+    /// Who announces a longer payload loses its connection.
     std::size_t payload_bytes_max = kPayloadBytesMax;
-    /// Memory for so many payloads of that length, arriving or in the receiver's hands. A message that finds none is
-    /// dropped, so that its sender does not hold up others.
+    /// Memory for so many payloads of that length, arriving or in the receiver's hands. Whose message finds none loses
+    /// its connection, so that it does not hold up others.
     std::size_t payloads_max = 2;
     /// Payloads are sent in pieces of this size.
     std::size_t chunk_bytes = std::size_t{4} << 20;
@@ -40,7 +42,9 @@ struct ZmqLinkOptions {
     /// ends.
     Duration heartbeat{0};
     /// A client that hears nothing of its server for so long, where there are heartbeats, takes it for gone; `receive`
-    /// must be called more often than that. Half-open connections are dropped after about as long.
+    /// must be called more often than that. Half-open connections end after about as long: whatever was sent and is
+    /// not acknowledged by then (TCP_USER_TIMEOUT), or where nothing was sent, by probes. A server ends connections
+    /// over which it heard nothing, no beat either, for twice as long.
     Duration dead_after = std::chrono::seconds(30);
 };
 
@@ -57,7 +61,7 @@ struct ZmqClientOptions {
     ZmqLinkOptions link;
 };
 
-/// What was dropped.
+/// What was dropped. Each message costs its peer the connection.
 enum class ZmqFault : std::uint8_t {
     header,    ///< messages whose header is damaged, or of another wire version
     checksum,  ///< messages whose payload is not what its checksum says
@@ -117,8 +121,10 @@ struct ZmqConnection {
     std::string why; ///< in words; empty where connected
 };
 
-/// A worker's end of a new connection, once the server has answered; waits for that until `deadline` at most. `clock`
-/// must outlive it. Throws InputError where `server` is no address.
-ZmqConnection connect_zmq(const ZmqClientOptions& options, const Clock& clock, Time deadline);
+/// A worker's end of a new connection, once the server has answered; waits for that until `deadline` at most, or until
+/// `given_up`, asked ten times a second, is true. `clock` must outlive it. Throws InputError where `server` is no
+/// address.
+ZmqConnection connect_zmq(const ZmqClientOptions& options, const Clock& clock, Time deadline,
+                          const std::function<bool()>& given_up = {});
 
 } // namespace lategrad

@@ -21,6 +21,7 @@ constexpr int kEvents = ZMQ_EVENT_CONNECTED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT
                         ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
                         ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
 constexpr std::size_t kOverdueFrames = 64;
+constexpr Duration kAskWhetherGivenUp = std::chrono::milliseconds(100);
 
 /// Names this connection to the server, which keeps it apart from others by it: nobody must guess it. Short enough not
 /// to be allocated; a leading zero is reserved.
@@ -56,7 +57,7 @@ class Client final : public ZmqTransport {
     ~Client() override { shutdown(Time::min()); }
 
     /// Without its transport.
-    ZmqConnection connect(Time deadline) {
+    ZmqConnection connect(Time deadline, const std::function<bool()>& given_up) {
         if (zmq_connect(socket_.handle(), options_.server.c_str()) != 0) {
             throw InputError("cannot connect to " + options_.server + ": it should read tcp://HOST:PORT");
         }
@@ -69,8 +70,10 @@ class Client final : public ZmqTransport {
             auto failure = connection_failure(connected);
             if (read_frame(socket_, false, frame_)) return first_answer(now);
             if (failure) return std::move(*failure);
-            if (deadline <= now) return refused(ZmqRefusal::silent, silence(connected, now - start));
-            wait(now, deadline);
+            if (deadline <= now || (given_up && given_up())) {
+                return refused(ZmqRefusal::silent, silence(connected, now - start));
+            }
+            wait(now, given_up ? std::min(deadline, now + kAskWhetherGivenUp) : deadline);
         }
     }
 
@@ -180,7 +183,6 @@ class Client final : public ZmqTransport {
         }
         heard_at_ = now;
         switch (link_.arrived(frame_, now)) {
-        case ZmqLink::Arrival::nothing: break;
         case ZmqLink::Arrival::alive:
             if (options_.link.heartbeat == Duration{0} || now < alive_at_) break;
             alive_at_ = later(now, options_.link.heartbeat / 2);
@@ -255,10 +257,11 @@ class Client final : public ZmqTransport {
 
 } // namespace
 
-ZmqConnection connect_zmq(const ZmqClientOptions& options, const Clock& clock, Time deadline) {
+ZmqConnection connect_zmq(const ZmqClientOptions& options, const Clock& clock, Time deadline,
+                          const std::function<bool()>& given_up) {
     try {
         auto client = std::make_unique<Client>(options, clock);
-        ZmqConnection connection = client->connect(deadline);
+        ZmqConnection connection = client->connect(deadline, given_up);
         if (connection.refusal == ZmqRefusal::none) connection.transport = std::move(client);
         return connection;
     } catch (const zmq::error_t& error) {

@@ -119,57 +119,32 @@ ZmqLink::Arrival ZmqLink::arrived(Frame& frame, Time now) {
         case FrameKind::refuse: break;
         }
     }
-    faults_.count(ZmqFault::framing);
-    return Arrival::broken;
+    return lost_to(ZmqFault::framing);
 }
 
 ZmqLink::Arrival ZmqLink::header_arrived(const zmq::message_t& body, Time now) {
-    if (in_ == In::payload || in_ == In::skipping) {
-        // One was announced and not finished. Where it was skipped, that was counted already.
-        if (in_ == In::payload) drop(ZmqFault::length, now);
-        else say_took(now);
-    }
-    in_ = In::header;
+    if (rest_ > 0) return lost_to(ZmqFault::length); // one was announced and not finished
     const WireFault fault = decode_header({body.data<std::byte>(), body.size()}, decoded_);
-    if (fault != WireFault::none) {
-        in_ = In::unknown;
-        drop(fault == WireFault::payload_too_long ? ZmqFault::length : ZmqFault::header, now);
-        return Arrival::alive;
-    }
+    if (fault == WireFault::payload_too_long) return lost_to(ZmqFault::length);
+    if (fault != WireFault::none) return lost_to(ZmqFault::header);
+    if (decoded_.payload_bytes > options_.payload_bytes_max) return lost_to(ZmqFault::length);
+    if (decoded_.payload_bytes == 0) return finish_message(now);
+    arriving_ = payloads_.try_lease(decoded_.payload_bytes);
+    if (!arriving_) return lost_to(ZmqFault::memory);
     rest_ = decoded_.payload_bytes;
-    if (rest_ == 0) return finish_message(now);
-    in_ = In::skipping;
-    if (rest_ > options_.payload_bytes_max) {
-        faults_.count(ZmqFault::length);
-    } else if (arriving_ = payloads_.try_lease(rest_); !arriving_) {
-        faults_.count(ZmqFault::memory);
-    } else {
-        in_ = In::payload;
-    }
     return Arrival::alive;
 }
 
 ZmqLink::Arrival ZmqLink::chunk_arrived(const zmq::message_t& body, Time now) {
-    if (in_ == In::unknown) return Arrival::alive;
-    if (in_ == In::header || body.size() == 0 || body.size() > rest_) {
-        arriving_.reset();
-        faults_.count(ZmqFault::framing);
-        return Arrival::broken;
-    }
-    if (in_ == In::payload) std::memcpy(arriving_.data() + (arriving_.bytes() - rest_), body.data(), body.size());
+    if (body.size() == 0 || body.size() > rest_) return lost_to(ZmqFault::framing);
+    std::memcpy(arriving_.data() + (arriving_.bytes() - rest_), body.data(), body.size());
     rest_ -= body.size();
-    if (rest_ > 0) return Arrival::alive;
-    if (std::exchange(in_, In::header) == In::payload) return finish_message(now);
-    say_took(now);
-    return Arrival::alive;
+    return rest_ > 0 ? Arrival::alive : finish_message(now);
 }
 
 ZmqLink::Arrival ZmqLink::finish_message(Time now) {
     const auto& sum = decoded_.payload_checksum;
-    if (sum && *sum != payload_checksum({arriving_.data(), arriving_.bytes()})) {
-        drop(ZmqFault::checksum, now);
-        return Arrival::alive;
-    }
+    if (sum && *sum != payload_checksum({arriving_.data(), arriving_.bytes()})) return lost_to(ZmqFault::checksum);
     say_took(now);
     if (decoded_.message.type == MessageType::beat) { // transports' own, and here a frame
         arriving_.reset();
@@ -184,10 +159,11 @@ Message ZmqLink::take() {
     return message;
 }
 
-void ZmqLink::drop(ZmqFault fault, Time now) {
+ZmqLink::Arrival ZmqLink::lost_to(ZmqFault fault) {
     arriving_.reset();
+    rest_ = 0;
     faults_.count(fault);
-    say_took(now);
+    return Arrival::broken;
 }
 
 void ZmqLink::say_took(Time now) {

@@ -18,11 +18,10 @@ class ZmqLink {
   public:
     /// What a frame amounts to.
     enum class Arrival {
-        nothing,
         alive,   ///< the peer lives
         message, ///< a whole one, for `take`
         bye,     ///< nothing more will come
-        broken,  ///< what it sends makes no sense
+        broken,  ///< what it sends makes no sense, or a message of it is lost: the connection is to end
     };
 
     /// `to` as in begin_frame. What is referred to must outlive the link.
@@ -66,13 +65,6 @@ class ZmqLink {
     bool has_room_again();
 
   private:
-    enum class In {
-        header,   ///< one is awaited
-        payload,  ///< it arrives into `arriving_`
-        skipping, ///< it is dropped as it arrives
-        unknown,  ///< after a header that was damaged: chunks, until the next header
-    };
-
     bool has_frames() const { return header_due_ || offset_ < leaving_.bytes(); }
     bool busy() const { return untaken_ || has_frames(); }
     bool bye_due() const { return closing_ && !said_bye_ && !has_frames(); }
@@ -82,8 +74,8 @@ class ZmqLink {
     Arrival header_arrived(const zmq::message_t& body, Time now);
     Arrival chunk_arrived(const zmq::message_t& body, Time now);
     Arrival finish_message(Time now);
-    /// What was announced is not delivered. The sender goes on with the next one.
-    void drop(ZmqFault fault, Time now);
+    /// What was sent is not delivered. Whoever sent it would wait in vain for what comes of it.
+    Arrival lost_to(ZmqFault fault);
     void say_took(Time now);
 
     zmq::socket_t& socket_;
@@ -106,10 +98,9 @@ class ZmqLink {
     Duration pause_{0}; ///< since the way is full
     Time retry_at_;
 
-    In in_ = In::header;
     DecodedHeader decoded_;
     Buffer arriving_;
-    std::uint64_t rest_ = 0; ///< bytes of the payload still to come
+    std::uint64_t rest_ = 0; ///< bytes of the payload still to come; 0: a header is awaited
 };
 
 } // namespace lategrad

@@ -47,6 +47,7 @@ struct Connection {
     State state = State::open;
     Time beat_at = kNever;
     Time trial_at = kNever;
+    Time silent_at = kNever;  ///< open: to be ended if nothing is heard until then
     Time alive_at{};          ///< when PeerAlive may be reported again
     Time leave_at = kNever;   ///< leaving: how long the bye may take
     std::uint64_t ending = 0; ///< ending: gone when so many frames have been read, if not before
@@ -201,10 +202,10 @@ class Server final : public ZmqServerTransport {
             faults_.count(ZmqFault::stray);
             return std::nullopt;
         }
+        connection.silent_at = silent_at(now);
         const ZmqLink::Arrival arrival = connection.link.arrived(frame_, now);
         pushed(connection);
         switch (arrival) {
-        case ZmqLink::Arrival::nothing: break;
         case ZmqLink::Arrival::alive:
             if (options_.link.heartbeat == Duration{0} || now < connection.alive_at) break;
             connection.alive_at = later(now, options_.link.heartbeat / 2);
@@ -238,6 +239,7 @@ class Server final : public ZmqServerTransport {
         Connection& connection = **free;
         by_id_.emplace(frame_.from, &connection);
         if (options_.link.heartbeat > Duration{0}) connection.beat_at = later(now, options_.link.heartbeat);
+        connection.silent_at = silent_at(now);
         connection.trial_at = now + kTrial;
         connection.link.say_open(now);
         pushed(connection);
@@ -270,7 +272,14 @@ class Server final : public ZmqServerTransport {
     }
 
     static Time due(const Connection& connection) {
-        return std::min({connection.link.retry_at(), connection.beat_at, connection.trial_at, connection.leave_at});
+        const Time silent_at = connection.state == State::open ? connection.silent_at : kNever;
+        return std::min(
+            {connection.link.retry_at(), connection.beat_at, connection.trial_at, silent_at, connection.leave_at});
+    }
+
+    /// Of a connection heard now. Members are given up sooner; others would hold a place for ever.
+    Time silent_at(Time now) const {
+        return options_.link.heartbeat > Duration{0} ? later(now, 2 * options_.link.dead_after) : kNever;
     }
 
     /// The connection is gone. What came over it is read first: ZeroMQ takes turns among connections, and holds a few
@@ -330,6 +339,10 @@ class Server final : public ZmqServerTransport {
             if (now >= connection.beat_at) {
                 connection.beat_at = later(now, options_.link.heartbeat);
                 if (connection.state == State::open) connection.link.beat();
+            }
+            if (connection.state == State::open && now >= connection.silent_at) {
+                banned_.add(connection.link.to()); // its connection may still stand
+                end(connection);
             }
             const bool leaving = connection.state == State::leaving;
             if (leaving && (has_left(connection) || now >= connection.leave_at)) remove(connection);

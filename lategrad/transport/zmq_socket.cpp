@@ -43,8 +43,10 @@ void set_limits(zmq::socket_t& socket, const ZmqLinkOptions& options) {
     socket.set(zmq::sockopt::rcvhwm, kReceiveHwm);
     socket.set(zmq::sockopt::maxmsgsize, static_cast<std::int64_t>(kChunkBytesMax + kFrameOverhead));
     socket.set(zmq::sockopt::handshake_ivl, kHandshakeMs);
-    // Half-open connections end by the system's probes. Not by ZeroMQ's own heartbeats: in 4.3.4 these abort a process
-    // that was stopped for longer than they wait.
+    // Half-open connections are ended by the system: where something is on its way, our beats above all, by the limit
+    // on how long it may stay unacknowledged; where nothing is, by probes. Not by ZeroMQ's own heartbeats: in 4.3.4
+    // these abort a process that was stopped for longer than they wait.
+    socket.set(zmq::sockopt::tcp_maxrt, milliseconds(options.dead_after));
     const int probe = std::max(1, static_cast<int>(seconds(options.dead_after) / 3));
     socket.set(zmq::sockopt::tcp_keepalive, 1);
     socket.set(zmq::sockopt::tcp_keepalive_idle, probe);

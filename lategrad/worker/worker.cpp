@@ -13,6 +13,8 @@ namespace {
 constexpr Duration kRetry = std::chrono::milliseconds(1);
 /// How long a goodbye may take to leave.
 constexpr Duration kGrace = std::chrono::seconds(30);
+/// The same where a user waits: a server that hangs takes none.
+constexpr Duration kGraceOfInterrupt = std::chrono::milliseconds(500);
 
 } // namespace
 
@@ -115,7 +117,7 @@ void Worker::leave(Time now, Effects& out) {
     }
     send({.type = MessageType::goodbye}, out);
     out.done = true;
-    out.wake_at = now + kGrace;
+    out.wake_at = now + (at_once_ ? kGraceOfInterrupt : kGrace);
 }
 
 void Worker::persist(Archive& archive) {

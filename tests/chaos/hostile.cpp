@@ -230,29 +230,28 @@ Attacked Attack::noise_with_key() {
 }
 
 Attacked Attack::wrong_headers() {
-    Raw raw(target_, &target_.keys);
-    raw.open();
-    raw.answered();
+    // Each ends its connection.
+    const auto send_alone = [&](const std::vector<std::vector<std::string>>& frames) {
+        if (stop_) return;
+        Raw raw(target_, &target_.keys);
+        raw.open();
+        for (const auto& frame : frames) raw.send(frame);
+    };
+    const auto flipped = [&](std::string bytes) {
+        const std::uint64_t bit = random_.below(8 * bytes.size());
+        bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
+        return bytes;
+    };
     Message push{.type = MessageType::push, .payload = floats(25, 1)};
     const std::string good = text_of(encode_header(push, PayloadChecksum::yes));
     const std::string bytes(reinterpret_cast<const char*>(push.payload.data()), push.payload.bytes());
-    raw.send({"H", noise(random_, 128)});
-    raw.send({"H", ""});
-    raw.send({"H", good.substr(0, 40)});
-    raw.send({"H", good + "more"});
-    for (int i = 0; i < 40; ++i) {
-        std::string flipped = good;
-        const std::uint64_t bit = random_.below(8 * flipped.size());
-        flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
-        raw.send({"H", flipped});
-        raw.send({"C", bytes});
-    }
-    for (int i = 0; i < 20; ++i) { // of the payload, which its checksum covers
-        std::string flipped = bytes;
-        const std::uint64_t bit = random_.below(8 * flipped.size());
-        flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
-        raw.send({"H", good});
-        raw.send({"C", flipped});
+    send_alone({{"H", noise(random_, 128)}});
+    send_alone({{"H", ""}});
+    send_alone({{"H", good.substr(0, 40)}});
+    send_alone({{"H", good + "more"}});
+    for (int i = 0; i < 10; ++i) {
+        send_alone({{"H", flipped(good)}, {"C", bytes}});
+        send_alone({{"H", good}, {"C", flipped(bytes)}}); // which its checksum covers
     }
     return {"", "sent", ""};
 }

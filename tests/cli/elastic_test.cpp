@@ -228,6 +228,34 @@ TEST(Elastic, ASignalEndsItWithACheckpointAndGoodbyes) {
     EXPECT_EQ(run_program({"inspect", last.string()}).status, 0);
 }
 
+TEST(Elastic, ASignalEndsAServerWhoseWorkerIsStopped) {
+    const TempDir dir;
+    Background server(dir, "server", serving(dir, {"--time-limit", "60", "--min-workers", "1", "--wait-for", "1"}));
+    const std::string address = address_of(server);
+    const auto first = worker(dir, "first", address);
+    const auto second = worker(dir, "second", address);
+    ASSERT_TRUE(server.said("worker 1 joined"));
+    second->send(SIGSTOP);
+    server.send(SIGTERM);
+    EXPECT_EQ(server.wait(), 1) << server.err();
+    EXPECT_EQ(json::parse(server.out(), nullptr, false)["outcome"], "interrupted");
+    EXPECT_EQ(first->wait(), 0) << first->err();
+}
+
+TEST(Elastic, ASignalEndsAWorkerWhoseServerIsStopped) {
+    const TempDir dir;
+    Background server(dir, "server", serving(dir, {"--time-limit", "60", "--min-workers", "1", "--wait-for", "1"}));
+    const std::string address = address_of(server);
+    const auto working = worker(dir, "working", address);
+    ASSERT_TRUE(working->said("working as worker 0"));
+    server.send(SIGSTOP);
+    const auto connecting = worker(dir, "connecting", address);
+    working->send(SIGTERM);
+    EXPECT_EQ(working->wait(), 1) << working->err();
+    connecting->send(SIGTERM);
+    EXPECT_NE(connecting->wait(), -1) << connecting->err(); // perhaps before it heard signals
+}
+
 TEST(Elastic, ASecondSignalEndsItAtOnce) {
     const TempDir dir;
     Background server(dir, "server", serving(dir, {}));

@@ -1,10 +1,13 @@
 /// Peers that come, go, die and fall silent.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -66,6 +69,17 @@ TEST(ZmqConnect, WaitsNoLongerThanItMay) {
     EXPECT_LT(clock.now(), deadline + 5s);
 }
 
+TEST(ZmqConnect, IsGivenUpWhenItsCallerSaysSo) {
+    const SteadyClock clock;
+    const Port port(true);
+    int asked = 0;
+    const ZmqConnection connection =
+        connect_zmq({.server = port.endpoint()}, clock, kNever, [&] { return ++asked == 2; });
+    EXPECT_FALSE(connection.transport);
+    EXPECT_EQ(connection.refusal, ZmqRefusal::silent);
+    EXPECT_EQ(asked, 2);
+}
+
 TEST(ZmqConnect, RefusesWhatIsNoAddress) {
     const SteadyClock clock;
     EXPECT_THROW(connect_zmq({.server = "somewhere"}, clock, Time::min()), InputError);
@@ -106,6 +120,53 @@ TEST(ZmqServer, LearnsThatAPeerVanished) {
         EXPECT_EQ(gone_of(next_of(*server, clock)), Peer{2});
     }
     EXPECT_EQ(server->peers(), 1u);
+}
+
+TEST(ZmqServer, EndsAConnectionThatSaysNothing) {
+    const SteadyClock clock;
+    ZmqServerOptions options;
+    options.link.heartbeat = 5ms;
+    options.link.dead_after = 20ms;
+    const auto server = listen(clock, options);
+    const Time start = clock.now();
+    RawPeer raw(server->endpoint());
+    raw.open();
+    EXPECT_EQ(gone_of(next_of(*server, clock)), Peer{1});
+    EXPECT_GE(clock.now(), start + 40ms);
+    EXPECT_EQ(server->peers(), 0u);
+    raw.open(); // the connection stands, and is not taken for a new one
+    serve_until(*server, clock, [&] { return server->faults()[ZmqFault::stray] == 1; });
+    EXPECT_EQ(server->peers(), 0u);
+}
+
+/// Of this process's connections over TCP: the time after which the system gives up what is not acknowledged.
+std::vector<unsigned> user_timeouts() {
+    std::vector<unsigned> timeouts;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+        const int descriptor = std::stoi(entry.path().filename());
+        ::sockaddr_in peer{};
+        ::socklen_t length = sizeof peer;
+        if (::getpeername(descriptor, reinterpret_cast<::sockaddr*>(&peer), &length) != 0) continue;
+        unsigned timeout = 0;
+        length = sizeof timeout;
+        if (peer.sin_family != AF_INET) continue;
+        if (::getsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, &length) == 0) {
+            timeouts.push_back(timeout);
+        }
+    }
+    return timeouts;
+}
+
+/// Beats are on their way all the time, so that the system's probes of idle connections never begin.
+TEST(ZmqServer, AndClientGiveUpAConnectionThatAcknowledgesNothing) {
+    const SteadyClock clock;
+    ZmqServerOptions serving;
+    serving.link.dead_after = 4s;
+    ZmqClientOptions working;
+    working.link.dead_after = 3s;
+    const auto server = listen(clock, serving);
+    const auto client = connected(clock, *server, working);
+    EXPECT_THAT(user_timeouts(), ::testing::UnorderedElementsAre(4000u, 3000u));
 }
 
 /// A process of its own that is a worker and does nothing. Forked while this one has no other threads.

@@ -206,6 +206,15 @@ TEST_F(WorkerTest, LeavesWhereItsParametersMustNotBeUsed) {
     EXPECT_TRUE(out.done);
 }
 
+TEST_F(WorkerTest, WaitsForItsGoodbyeNoLongerThanAUserDoes) {
+    handle(Timer{});
+    receive_parameters(0, 0);
+    const Effects& out = handle(StopRequested{});
+    EXPECT_TRUE(only_says(out, MessageType::goodbye));
+    EXPECT_TRUE(out.done);
+    EXPECT_LE(out.wake_at, Time{} + std::chrono::seconds(1));
+}
+
 TEST_F(WorkerTest, IgnoresWhatOnlyWorkersSay) {
     handle(Timer{});
     for (const MessageType type : {MessageType::hello, MessageType::push, MessageType::goodbye}) {
