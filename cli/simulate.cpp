@@ -179,7 +179,8 @@ Trained run_cluster(const Problem& problem, const Simulation& simulation, const 
         cluster.persist(archive);
     };
     if (hooks.resume) {
-        BufferPool unnamed(std::numeric_limits<std::size_t>::max() / 2);
+        // Of processes that have died: as those of the others, with or without bytes.
+        BufferPool unnamed(std::numeric_limits<std::size_t>::max() / 2, versions.memory());
         hooks.resume->read_state(unnamed, persist);
     }
     // All of the cluster, and at once: what is shared with a file that is being written is out of its pool, which must

@@ -96,7 +96,7 @@ class SimulationTarget final : public Target {
   private:
     Bytes read_and_written(const Bytes& bytes) const {
         Simulated simulated(spec_);
-        BufferPool unnamed(std::numeric_limits<std::size_t>::max() / 2);
+        BufferPool unnamed(std::numeric_limits<std::size_t>::max() / 2, BufferPool::Memory::nominal);
         ArchiveReader reader(bytes, {}, unnamed);
         simulated.persist(reader);
         reader.finish();
