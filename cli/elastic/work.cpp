@@ -47,8 +47,10 @@ struct WorkOptions {
     std::string data_dir;
     int threads = 0; ///< 0: the run's
     std::string reconnect_for = "10m";
-    std::string heartbeat = "250ms";
+    std::string heartbeat = "250ms"; ///< this one and the next: until the server has told the run's, where not given
     std::string dead_after = "30s";
+    bool heartbeat_given = false;
+    bool dead_after_given = false;
     bool quiet = false;
 };
 
@@ -69,10 +71,7 @@ class ElasticWork {
           reconnect_for_(parse_duration(options.reconnect_for, "--reconnect-for", true)),
           process_(random_name()) {
         if (!options.key.empty()) client_.keys = read_worker_key(options.key);
-        if (client_.link.heartbeat <= Duration::zero() || 2 * client_.link.heartbeat > client_.link.dead_after) {
-            throw InputError(fmt::format("--heartbeat {}: expected more than 0, and twice at most --dead-after {}",
-                                         options.heartbeat, options.dead_after));
-        }
+        check_heartbeat();
         signals.on_first([this] { interrupt(); });
     }
     ~ElasticWork() { signals_.on_first({}); }
@@ -101,7 +100,7 @@ class ElasticWork {
             }
             return connection.why;
         }
-        Transport& transport = *connection.transport;
+        ZmqClientTransport& transport = *connection.transport;
         const auto welcome = welcomed(transport);
         if (done_ || !welcome) return no_answer_;
         const bool loads = !problem_ || welcome->run != run_;
@@ -153,10 +152,12 @@ class ElasticWork {
     }
 
     /// Makes the problem, on a thread beside the one that keeps the connection alive. False where it broke meanwhile.
-    bool load(Transport& transport, const Message& welcome) {
+    bool load(ZmqClientTransport& transport, const Message& welcome) {
         const Welcome told = parse_welcome({welcome.payload.data(), welcome.payload.bytes()});
+        RunOptions options = options_of(told, scratch_.path());
+        hear_heartbeat(options);
+        transport.set_heartbeat(client_.link.heartbeat, client_.link.dead_after);
         auto loading = std::async(std::launch::async, [&] {
-            RunOptions options = options_of(told, scratch_.path());
             if (!options_.data.empty()) options.data = options_.data;
             if (!options_.data_dir.empty()) options.data_dir = options_.data_dir;
             if (options_.threads > 0) options.threads = options_.threads;
@@ -174,6 +175,20 @@ class ElasticWork {
         loading.get();
         run_ = welcome.run;
         return alive;
+    }
+
+    /// The server's, for this connection and those to come, but for what was given here.
+    void hear_heartbeat(const RunOptions& run) {
+        if (!options_.heartbeat_given) options_.heartbeat = run.heartbeat;
+        if (!options_.dead_after_given) options_.dead_after = run.dead_after;
+        client_.link.heartbeat = parse_duration(options_.heartbeat, "--heartbeat");
+        client_.link.dead_after = parse_duration(options_.dead_after, "--dead-after");
+        check_heartbeat();
+    }
+    void check_heartbeat() const {
+        if (client_.link.heartbeat > Duration::zero() && 2 * client_.link.heartbeat <= client_.link.dead_after) return;
+        throw InputError(fmt::format("--heartbeat {}: expected more than 0, and twice at most --dead-after {}",
+                                     options_.heartbeat, options_.dead_after));
     }
 
     std::string refused(Reason reason, const std::string& words) {
@@ -282,13 +297,21 @@ void add_work(CLI::App& program, Command& chosen) {
         "DIR");
     add("--data", options->data, "the run's data, if it is elsewhere here", "DATA");
     add("--threads", options->threads, "libtorch's intra-op threads; default the run's", "N")->default_str("");
-    add("--heartbeat", options->heartbeat, "how often to say that this worker lives; as the server's", "TIME");
-    add("--dead-after", options->dead_after, "silence after which the server is taken for gone", "TIME");
+    const auto* heartbeat =
+        add("--heartbeat", options->heartbeat, "how often to say that this worker lives; default the run's", "TIME")
+            ->default_str("");
+    const auto* dead_after = add("--dead-after", options->dead_after,
+                                 "silence after which the server is taken for gone; default the run's", "TIME")
+                                 ->default_str("");
     command->add_flag("--quiet", options->quiet, "say nothing but what is wrong");
     command->footer("Examples:\n"
                     "  lategrad work --connect tcp://127.0.0.1:7000\n"
                     "  lategrad work --connect tcp://server:7000 --key worker.key --data-dir /data/mnist\n");
-    command->callback([options, &chosen] { chosen = [options] { return work_elastic(*options); }; });
+    command->callback([=, &chosen] {
+        options->heartbeat_given = heartbeat->count() > 0;
+        options->dead_after_given = dead_after->count() > 0;
+        chosen = [options] { return work_elastic(*options); };
+    });
 }
 
 } // namespace lategrad

@@ -90,6 +90,12 @@ class ZmqTransport : public Transport {
     virtual const ZmqFaults& faults() const = 0;
 };
 
+class ZmqClientTransport : public ZmqTransport {
+  public:
+    /// From now on, in place of what the options say. How long the system waits for acknowledgements stays.
+    virtual void set_heartbeat(Duration heartbeat, Duration dead_after) = 0;
+};
+
 /// Numbers connections by the smallest number that is free; it is free again once its PeerGone was delivered, or it was
 /// forgotten.
 class ZmqServerTransport : public ZmqTransport {
@@ -116,7 +122,7 @@ enum class ZmqRefusal : std::uint8_t {
 };
 
 struct ZmqConnection {
-    std::unique_ptr<ZmqTransport> transport; ///< null where refused
+    std::unique_ptr<ZmqClientTransport> transport; ///< null where refused
     ZmqRefusal refusal = ZmqRefusal::none;
     std::string why; ///< in words; empty where connected
 };

@@ -34,7 +34,7 @@ std::string routing_id() {
     return id;
 }
 
-class Client final : public ZmqTransport {
+class Client final : public ZmqClientTransport {
   public:
     Client(const ZmqClientOptions& options, const Clock& clock)
         : options_(options),
@@ -78,6 +78,13 @@ class Client final : public ZmqTransport {
     }
 
     const ZmqFaults& faults() const override { return faults_; }
+
+    void set_heartbeat(Duration heartbeat, Duration dead_after) override {
+        options_.link.heartbeat = heartbeat;
+        options_.link.dead_after = dead_after;
+        heard_at_ = clock_.now();
+        beat_at_ = heartbeat > Duration{0} ? heard_at_ : kNever;
+    }
 
     SendStatus try_send(Peer to, const Message& message) override {
         CHECK(to == kServerPeer);

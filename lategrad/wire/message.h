@@ -25,10 +25,10 @@ enum class MessageType : std::uint8_t {
     stop = 4,       ///< server → worker: the run has ended
     goodbye = 5,    ///< worker → server: I leave; nothing follows
     beat = 6,       ///< either way, between transports alone: I live
-    // In the elastic mode, before hello; payloads are JSON (lategrad/server/admission.h).
-    join = 7,    ///< worker → server: who I am; what am I to work on?
-    welcome = 8, ///< server → worker: this, as worker `worker`
-    refuse = 9,  ///< server → worker: not you, or not any more, and why
+    // In the elastic mode, before hello (lategrad/server/admission.h).
+    join = 7,    ///< worker → server: who I am; what am I to work on? No payload
+    welcome = 8, ///< server → worker: this, as worker `worker`; payload: Admission::welcome
+    refuse = 9,  ///< server → worker: not you, or not any more, and why, in words: the payload, as text
 };
 
 /// One message. The payload is shared, not copied.

@@ -147,9 +147,9 @@ TEST(Elastic, ASilentWorkerIsHeardAgain) {
                       serving(dir, {"--policy", "sync", "--time-limit", "60", "--heartbeat", "50ms", "--suspect-after",
                                     "200ms", "--min-workers", "2", "--straggle", "exp:5ms"}));
     const std::string address = address_of(server);
-    const auto first = worker(dir, "first", address, {"--heartbeat", "50ms"});
+    const auto first = worker(dir, "first", address); // the heartbeat is the run's
     ASSERT_TRUE(first->said("working as worker 0"));
-    const auto second = worker(dir, "second", address, {"--heartbeat", "50ms"});
+    const auto second = worker(dir, "second", address);
     ASSERT_TRUE(server.said("worker 1 joined"));
     second->send(SIGSTOP);
     ASSERT_TRUE(server.said("worker 1 is silent")) << server.err();

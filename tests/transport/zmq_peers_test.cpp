@@ -260,6 +260,17 @@ TEST(ZmqClient, GivesUpAServerThatHangs) {
     EXPECT_GE(clock.now(), start + 100ms);
 }
 
+TEST(ZmqHeartbeat, IsWhatTheServerTellsAfterwards) {
+    const SteadyClock clock;
+    const auto server = listen(clock);
+    ZmqConnection connection = connect(clock, *server);
+    ASSERT_TRUE(connection.transport) << connection.why;
+    connection.transport->set_heartbeat(10ms, 100ms);
+    const Time start = clock.now();
+    EXPECT_EQ(gone_of(next_of(*connection.transport, clock)), kServerPeer); // which sends no beats
+    EXPECT_GE(clock.now(), start + 100ms);
+}
+
 TEST(ZmqHeartbeat, ShowsThatBothEndsLive) {
     const SteadyClock clock;
     ZmqServerOptions serving;
