@@ -19,9 +19,9 @@
 
 namespace lategrad {
 
-/// Until `holds`, or for a minute.
+/// Until `holds`, or for longer than anything takes, on a machine with much else to do too.
 inline bool wait_until(const std::function<bool()>& holds) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(3);
     while (!holds()) {
         if (std::chrono::steady_clock::now() > deadline) return false;
         std::this_thread::sleep_for(std::chrono::milliseconds(5));

@@ -80,9 +80,9 @@ class Launch : public testing::Test {
         return wait_until([&] { return events("update").size() >= version; });
     }
 
-    /// A --straggle: the victim's step never ends.
+    /// A --straggle: the victim's step never ends, and later the others take longer than --dead-after.
     std::string stuck_at(int step) const {
-        dir_.write("trace.csv", fmt::format("worker,step,seconds\n0,0,0\n{},{},3600\n2,0,0\n", kVictim, step));
+        dir_.write("trace.csv", fmt::format("worker,step,seconds\n0,20,5\n{},{},3600\n2,0,0\n", kVictim, step));
         return "trace:" + (dir_ / "trace.csv").string();
     }
 
@@ -98,13 +98,15 @@ TEST_F(Launch, AWorkerThatIsKilledIsSurvived) {
         SCOPED_TRACE(fmt::format("{} at step {}", model, step));
         std::filesystem::remove_all(run());
         // With --policy sync no update closes before the victim is suspect.
-        Background launched(dir_, "launch",
-                            launch({"--model", model, "--policy", "sync", "--straggle", stuck_at(step), "--updates",
-                                    "30", "--eval-every", "1", "--heartbeat", "100ms", "--suspect-after", "1s"}));
+        Background launched(
+            dir_, "launch",
+            launch({"--model", model, "--policy", "sync", "--straggle", stuck_at(step), "--updates", "30",
+                    "--eval-every", "1", "--heartbeat", "100ms", "--suspect-after", "1s", "--dead-after", "4s"}));
         ASSERT_TRUE(updated_to(static_cast<std::size_t>(step))) << launched.err();
         kill_victim();
         EXPECT_EQ(launched.wait(), 0) << launched.err();
         EXPECT_TRUE(std::ranges::any_of(events("suspect"), is_victims));
+        EXPECT_TRUE(std::ranges::any_of(events("leave"), is_victims));
         EXPECT_TRUE(std::ranges::any_of(events("lost"), is_victims));
         const json summary = json::parse(launched.out(), nullptr, false);
         EXPECT_EQ(summary["updates"], 30);
