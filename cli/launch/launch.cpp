@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -93,17 +94,25 @@ std::string find_mpirun(const std::string& named) {
                                  mpi_build_name(), built_with));
 }
 
+/// What stands behind --workers, the last time.
+std::string workers_in(const Words& arguments, std::string workers) {
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        if (arguments[i].starts_with("--workers=")) workers = arguments[i].substr(10);
+        else if (arguments[i] == "--workers" && i + 1 < arguments.size()) workers = arguments[i + 1];
+    }
+    return workers;
+}
+
 /// A server and as many workers as `train` will read from the same words. Throws InputError.
 std::size_t processes_for(const CLI::App& train, const Words& arguments) {
-    std::string workers = train.get_option("--workers")->get_default_str();
-    const Words all = expand_config(train, with_config_of_resumed(arguments));
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        if (all[i].starts_with("--workers=")) workers = all[i].substr(10);
-        else if (all[i] == "--workers" && i + 1 < all.size()) workers = all[i + 1];
+    const std::string workers = workers_in(expand_config(train, with_config_of_resumed(arguments)),
+                                           train.get_option("--workers")->get_default_str());
+    std::uint32_t count = 0;
+    const auto [end, error] = std::from_chars(workers.data(), workers.data() + workers.size(), count);
+    if (error != std::errc() || end != workers.data() + workers.size() || count == 0) {
+        throw InputError(fmt::format("--workers {}: expected a number, 1 or more", workers));
     }
-    const auto count = parse_number<std::uint32_t>(workers);
-    if (!count || *count == 0) throw InputError(fmt::format("--workers {}: expected a number, 1 or more", workers));
-    return std::size_t{*count} + 1;
+    return std::size_t{count} + 1;
 }
 
 /// The words of mpirun's command line. Throws InputError.
