@@ -1,12 +1,15 @@
 #include "lategrad/files/file.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -41,11 +44,32 @@ class Inflater {
     z_stream stream_{};
 };
 
+/// 0 where that is not known, as of what can be read only once.
+std::size_t bytes_of(const Descriptor& file) {
+    struct stat status {};
+    return ::fstat(file.number(), &status) == 0 && S_ISREG(status.st_mode) ? static_cast<std::size_t>(status.st_size)
+                                                                           : 0;
+}
+
+/// What a long gzip file says of its length in its last four bytes, within what it can come to; to go by, not to trust.
+std::size_t gunzipped_bytes(const Descriptor& file) {
+    constexpr std::size_t kRatioMax = 1032; // of the deflate format
+    std::array<std::uint8_t, 4> last{};
+    const std::size_t compressed = bytes_of(file);
+    if (compressed <= kChunkBytes ||
+        ::pread(file.number(), last.data(), last.size(), static_cast<off_t>(compressed - last.size())) !=
+            static_cast<ssize_t>(last.size()))
+        return 0;
+    const std::size_t says = last[0] | last[1] << 8 | last[2] << 16 | std::size_t{last[3]} << 24;
+    return std::min(says, kRatioMax * compressed);
+}
+
 /// Decompresses what is left of `file`, of which `input`, of `chunk`, was read already.
 Bytes gunzip(const Descriptor& file, std::span<std::byte> chunk, std::size_t input, std::size_t bytes_max,
              const Path& path) {
     Inflater inflater;
     Bytes bytes;
+    bytes.reserve(std::min(gunzipped_bytes(file), bytes_max));
     const auto memory = std::make_unique_for_overwrite<std::byte[]>(kChunkBytes);
     const std::span output(memory.get(), kChunkBytes);
     std::size_t offset = 0;    // of the chunk in the compressed file
@@ -109,6 +133,7 @@ Bytes read_file(const Path& path, std::size_t bytes_max) {
     if (got >= 2 && chunk[0] == std::byte{0x1f} && chunk[1] == std::byte{0x8b})
         return gunzip(file, chunk, got, bytes_max, path);
     Bytes bytes;
+    bytes.reserve(std::min(bytes_of(file), bytes_max));
     for (; got > 0; got = read_up_to(file, chunk, path)) append(bytes, chunk.first(got), bytes_max, path);
     return bytes;
 }
