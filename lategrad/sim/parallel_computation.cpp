@@ -112,8 +112,8 @@ void ParallelComputation::persist(Archive& archive) {
     archive.expect(gradients_.size(), "the number of workers");
     for (std::size_t i = 0; i < gradients_.size(); ++i) {
         Gradient& gradient = gradients_[i];
-        // Waited for: the task uses what is written here.
-        if (gradient.task) wait_for(*gradient.task);
+        // The task uses what is written here. One that has failed is begun again by whoever reads this, as the others.
+        if (gradient.task) wait_for_end(*gradient.task);
         bool under_way = gradient.task != nullptr;
         archive(under_way);
         if (under_way) {
@@ -140,9 +140,13 @@ ParallelComputation::TaskPtr ParallelComputation::submit(Time due, std::function
     return task;
 }
 
-void ParallelComputation::wait_for(Task& task) {
+void ParallelComputation::wait_for_end(Task& task) {
     std::unique_lock lock(mutex_);
     ended_.wait(lock, [&] { return task.state == State::done; });
+}
+
+void ParallelComputation::wait_for(Task& task) {
+    wait_for_end(task);
     if (task.failure) std::rethrow_exception(task.failure);
 }
 

@@ -74,7 +74,8 @@ class ParallelComputation final : public Computation {
 
     void compute(Gradient& gradient, Batcher& batcher, Time due);
     TaskPtr submit(Time due, std::function<void(GradientSource&, Batch&)> work);
-    void wait_for(Task& task);
+    void wait_for_end(Task& task);
+    void wait_for(Task& task); ///< throws what it has thrown
     void run(GradientSource& source);
     void stop();
 
