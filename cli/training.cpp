@@ -270,7 +270,8 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
     constexpr std::size_t kCheckpoints = 2;
     const std::size_t snapshots =
         kCheckpoints + (hooks.evaluate == EvaluationThread::When::after ? hooks.snapshots_max + 1 : 2);
-    const std::size_t on_their_way = (InProcessHub::kQueuedMax + 3) * options.workers + 2;
+    const std::size_t peers = options.workers + setup.spare_peers; // who has left keeps what it has not taken yet
+    const std::size_t on_their_way = (InProcessHub::kQueuedMax + 3) * peers + 2;
     const std::size_t bytes = model.size() * sizeof(float);
     BufferPool versions((on_their_way + snapshots) * bytes);
     Buffer initial = versions.lease(bytes);
@@ -278,7 +279,7 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
 
     const PublishCodec publish_codec(o.publish_codec, coding);
     BufferPool published((2 + kCheckpoints) * bytes);
-    BufferPool payloads((on_their_way + options.workers + 2) * publish_codec.payload_bytes_max());
+    BufferPool payloads((on_their_way + peers + 2) * publish_codec.payload_bytes_max());
     std::optional<Publisher> publisher;
     if (!publish_codec.in_place()) publisher.emplace(publish_codec, published, payloads);
     Server server(options, make_policy(job.policy), *codec, *optimizer, std::move(initial), versions,

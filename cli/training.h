@@ -131,6 +131,7 @@ struct ServeSetup {
     std::optional<Admission> admission;
     std::uint64_t run = 0; ///< names the run
     std::size_t places = 0;
+    std::size_t spare_peers = 0; ///< that the transport has beside those who have a place
     Duration reassign_after = Duration::max();
 };
 

@@ -92,7 +92,8 @@ int serve(RunOptions options, ServeOptions own) {
                     .keys = keys,
                     .link = {.payload_bytes_max = std::max(received_bytes_max(problem, true), kWordsBytesMax),
                              .payloads_max =
-                                 own.workers_max * (kHolders * job.policy.held_of_one_worker_max() + kPayloadsArriving),
+                                 own.workers_max * kHolders * job.policy.held_of_one_worker_max() +
+                                 (own.workers_max + kSparePeers) * kPayloadsArriving,
                              .heartbeat = job.silence.heartbeat,
                              .dead_after = job.silence.dead_after}},
                    clock);
@@ -120,6 +121,7 @@ int serve(RunOptions options, ServeOptions own) {
                                                       .admission = std::move(admission),
                                                       .run = random_name(),
                                                       .places = own.workers_max,
+                                                      .spare_peers = kSparePeers,
                                                       .reassign_after = reassign_after});
                                     });
     narrator.faults(transport->faults());

@@ -13,7 +13,7 @@ namespace {
 /// How long the end of a run waits for the workers' goodbyes. A step that cannot be interrupted may take this long.
 constexpr Duration kGrace = std::chrono::seconds(30);
 /// The same where the user wants it to end.
-constexpr Duration kGraceOfInterrupt = std::chrono::seconds(1);
+constexpr Duration kGraceOfInterrupt = std::chrono::milliseconds(500);
 
 } // namespace
 
@@ -267,6 +267,7 @@ void Server::on_hello(const MessageArrived& arrived, Time now, Effects& out) {
         began_at_ = now - elapsed_;
         checkpoint_at_ = now;
         data_.begin(now); // before anybody joins, who would be given what a run that is resumed has left
+        if (published_ > Version{0}) snapshot_if_due(now, out); // its checkpoint was taken before that
         for (std::uint32_t i = 0; i < members_.size(); ++i) {
             Member& each = members_[i];
             if (!each.here) continue;
@@ -547,7 +548,7 @@ void Server::on_update_done(Time now, Effects& out) {
     if (!ending) end_if_reached(now, out);
     if (state_ == State::running) {
         send_parameters(now, out);
-        if (options_.eval_every > 0 && published_.value() % options_.eval_every == 0) snapshot(now, out);
+        snapshot_if_due(now, out);
     }
     if (ending) finish(now, out);
     else drain(now, out);
@@ -692,10 +693,11 @@ void Server::decide_left(WorkerId worker, Reason lost, Time now, Effects& out) {
     silence_.left(worker);
     data_.left(worker, now);
     lose_open(worker, lost, now, out);
-    if (std::exchange(member.entering, false)) return; // it never took part
-    out.events.push_back({now, LeaveEvent{worker}});
-    if (!std::exchange(member.suspect, false)) decide(WorkerLeft{worker}, now, out);
-    check_pause(now, out);
+    if (!std::exchange(member.entering, false)) { // else it never took part
+        out.events.push_back({now, LeaveEvent{worker}});
+        if (!std::exchange(member.suspect, false)) decide(WorkerLeft{worker}, now, out);
+        check_pause(now, out);
+    }
     if (here_ > 0 || options_.workers_return || options_.admission) return;
     const bool returning = std::any_of(members_.begin(), members_.end(), [](const Member& m) { return m.joining; });
     if (!returning) end(Outcome::no_workers, now, out);
@@ -710,6 +712,10 @@ void Server::lose_open(WorkerId worker, Reason reason, Time now, Effects& out) {
     erase_waiting([&](const MessageArrived& arrived) {
         return arrived.message.type == MessageType::push && arrived.message.worker == worker;
     });
+}
+
+void Server::snapshot_if_due(Time now, Effects& out) {
+    if (options_.eval_every > 0 && published_.value() % options_.eval_every == 0) snapshot(now, out);
 }
 
 void Server::snapshot(Time now, Effects& out) {

@@ -185,6 +185,7 @@ class Server final : public Node {
     void send_parameters(Time now, Effects& out);
     bool hopeless(WorkerId worker, bool usable);
     void lose_open(WorkerId worker, Reason reason, Time now, Effects& out);
+    void snapshot_if_due(Time now, Effects& out);
     void snapshot(Time now, Effects& out);
     void capture(ArchiveWriter& archive, Time now, Effects& out);
     void persist_settled(Archive& archive);

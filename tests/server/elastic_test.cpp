@@ -607,6 +607,68 @@ TEST(Elastic, WhoHasNotJoinedYetDoesNotLeaveWhereTheRunIsResumed) {
     EXPECT_EQ(third.all<LeaveEvent>().size(), 1u) << "in the checkpoint the other one had yet to join";
 }
 
+/// What was on its way when the checkpoint was taken is lost, once, and counts on from there in every incarnation.
+TEST(Elastic, ResumedTwiceInARowItAddsUp) {
+    ServerOptions options = elastic(2);
+    options.checkpoints = true;
+    options.checkpoint_updates = 1;
+    std::optional<CheckpointDue> last;
+    std::optional<Step> step;
+    for (const std::uint32_t incarnation : {0U, 1U, 2U}) {
+        options.incarnation = Incarnation{incarnation};
+        Scene scene(options);
+        if (last) scene.resume(*last);
+        const Message first = scene.enter(1, 1001);
+        EXPECT_EQ(first.version, Version{incarnation}) << "each incarnation makes one update";
+        EXPECT_TRUE(!step || first.step > *step) << "no step is given out twice";
+        const Message other = scene.enter(2, 1002);
+        EXPECT_EQ(scene.all<ResumeEvent>().size(), last ? 1u : 0u);
+        EXPECT_EQ(scene.all<LostEvent>().size(), last ? 1u : 0u) << "the other worker's; the first one's had arrived";
+        scene.say(1, scene.push(first));
+        // Of the incarnation before, by who has not noticed: stray.
+        Message old = scene.push(other);
+        old.incarnation = Incarnation{incarnation + 1};
+        scene.say(2, old);
+        EXPECT_EQ(scene.server().totals(), (LedgerTotals{.pushed = 2 * (incarnation + 1ULL) + 1,
+                                                         .applied = incarnation + 1ULL,
+                                                         .lost = incarnation,
+                                                         .open = 2,
+                                                         .stray = 1}));
+        EXPECT_TRUE(scene.server().totals().adds_up());
+        ASSERT_TRUE(scene.checkpoint);
+        last = scene.checkpoint;
+        step = first.step;
+    }
+}
+
+/// A checkpoint is taken before the version that it has is given out for evaluation: who resumes it does that.
+TEST(Elastic, WhatWasBeingEvaluatedIsEvaluatedWhereTheRunIsResumed) {
+    ServerOptions options = elastic(2);
+    options.checkpoints = true;
+    options.checkpoint_updates = 1;
+    options.eval_every = 2;
+    Scene before(options);
+    Message work = before.enter(1, 1001);
+    before.say(1, before.push(work));
+    EXPECT_FALSE(before.effects().evaluate);
+    const CheckpointDue of_one = *before.checkpoint;
+    work = before.sent.at(1);
+    before.say(1, before.push(work));
+    ASSERT_TRUE(before.effects().evaluate);
+    const CheckpointDue of_two = *before.checkpoint;
+    ASSERT_EQ(of_two.version, Version{2});
+
+    Scene two(options);
+    two.resume(of_two);
+    two.enter(1, 1001);
+    ASSERT_TRUE(two.effects().evaluate);
+    EXPECT_EQ(two.effects().evaluate->version, Version{2});
+    Scene one(options);
+    one.resume(of_one);
+    one.enter(1, 1001);
+    EXPECT_FALSE(one.effects().evaluate);
+}
+
 /// Whatever anybody says, in any order: the ledger adds up, no event is about a worker that is not here, and who has
 /// gone has left its place.
 RC_GTEST_PROP(Elastic, AnythingMayBeSaid, ()) {
