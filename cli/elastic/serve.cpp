@@ -91,9 +91,8 @@ int serve(RunOptions options, ServeOptions own) {
                     .peers_max = own.workers_max + kSparePeers,
                     .keys = keys,
                     .link = {.payload_bytes_max = std::max(received_bytes_max(problem, true), kWordsBytesMax),
-                             .payloads_max =
-                                 own.workers_max * kHolders * job.policy.held_of_one_worker_max() +
-                                 (own.workers_max + kSparePeers) * kPayloadsArriving,
+                             .payloads_max = own.workers_max * kHolders * job.policy.held_of_one_worker_max() +
+                                             (own.workers_max + kSparePeers) * kPayloadsArriving,
                              .heartbeat = job.silence.heartbeat,
                              .dead_after = job.silence.dead_after}},
                    clock);

@@ -157,6 +157,8 @@ class Server final : public Node {
     void on_join(const MessageArrived& arrived, Time now, Effects& out);
     void on_hello(const MessageArrived& arrived, Time now, Effects& out);
     void on_heard(Peer peer, Time now, Effects& out);
+    void let_in(WorkerId worker, std::uint32_t examples, Time now, Effects& out);
+    void begin(Time now, Effects& out);
     void join(WorkerId worker, Time now, Effects& out);
     void on_push(const MessageArrived& arrived, Time now, Effects& out);
     void on_peer_left(Peer peer, Time now, Effects& out);
