@@ -63,7 +63,7 @@ constexpr std::string_view kFreeOptions[] = {
     "updates",       "epochs",     "time-limit",    "target-accuracy", "eval-every",       "heartbeat",
     "suspect-after", "dead-after", "overdue-after", "reject-norm",     "quarantine-after", "checkpoint-every",
     "keep",          "threads",    "data",          "data-dir",        "listen",           "keys",
-    "min-workers",   "log",        "reassign-after"};
+    "min-workers",   "log",        "reassign-after", "insecure"};
 
 void require_same_run(const Problem& problem, const std::string& own_config, const Checkpoint& checkpoint) {
     const RunOptions& options = problem.job.options;
@@ -136,6 +136,7 @@ const Summary& Recorder::finish(const Trained& trained) {
     summary_.bytes_sent = trained.bytes_sent;
     summary_.outcome = trained.outcome;
     summary_.server_load = trained.server_load;
+    summary_.faults = trained.faults;
     std::exception_ptr failure;
     try {
         if (problem_.model) save_weights(folder_.weights(), *problem_.model, trained.parameters, trained.version);

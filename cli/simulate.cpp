@@ -279,7 +279,7 @@ Trained simulate_training(const Problem& problem, const Simulation& simulation, 
     std::mutex one_at_a_time;
     const auto evaluate = [&](const Snapshot& snapshot) {
         const std::lock_guard lock(one_at_a_time);
-        return judge(evaluator, snapshot, *problem.data.test);
+        return *judge(evaluator, snapshot, *problem.data.test, [] { return false; });
     };
     // Each version that a gradient is being computed on, or that waits for one, exists.
     BufferPool versions(std::numeric_limits<std::size_t>::max() / 2);

@@ -37,6 +37,7 @@ namespace {
 
 constexpr Duration kShutdown = std::chrono::seconds(10);
 constexpr Duration kShutdownOfInterrupt = std::chrono::milliseconds(500);
+constexpr Duration kEvaluationOfInterrupt = std::chrono::seconds(1);
 
 std::size_t cores() {
     return std::max(1u, std::thread::hardware_concurrency());
@@ -183,13 +184,15 @@ Trained trained_by(const Server& server) {
             .bytes_sent = server.bytes_sent()};
 }
 
-Evaluation judge(TorchEvaluator& evaluator, const Snapshot& snapshot, const Dataset& test) {
-    const auto score = evaluator.evaluate(snapshot.params.floats(), test);
-    return {.version = snapshot.version,
-            .at = snapshot.at,
-            .examples_applied = snapshot.examples_applied,
-            .loss = score.loss,
-            .accuracy = score.accuracy};
+std::optional<Evaluation> judge(TorchEvaluator& evaluator, const Snapshot& snapshot, const Dataset& test,
+                                const std::function<bool()>& given_up) {
+    const auto score = evaluator.evaluate(snapshot.params.floats(), test, given_up);
+    if (!score) return std::nullopt;
+    return Evaluation{.version = snapshot.version,
+                      .at = snapshot.at,
+                      .examples_applied = snapshot.examples_applied,
+                      .loss = score->loss,
+                      .accuracy = score->accuracy};
 }
 
 std::vector<MatrixShape> matrices_of(const Model& model) {
@@ -298,7 +301,7 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
         hooks.evaluate, std::max<std::size_t>(2, hooks.snapshots_max),
         [&](const Snapshot& snapshot) {
             try {
-                return judge(evaluator, snapshot, test);
+                return judge(evaluator, snapshot, test, [&] { return evaluation.given_up(); });
             } catch (...) {
                 mailbox.post(StopRequested{}); // a run that nobody can judge is not worth going on with
                 throw;
@@ -324,13 +327,16 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
         const StopAsked asked(hooks, [&mailbox] { mailbox.post(StopRequested{}); });
         loop.run();
     }
-    // A worker that is stopped or cut off does not say goodbye.
-    const bool hurries = options.admission && server.outcome() == Outcome::interrupted;
-    transport.shutdown(clock.now() + (hurries ? kShutdownOfInterrupt : kShutdown));
+    // Who ends a run does not wait for a worker that is stopped or cut off, which does not say goodbye, nor for long for
+    // what the last version is worth.
+    const bool interrupted = server.outcome() == Outcome::interrupted;
+    const Time ended = clock.now();
+    transport.shutdown(ended + (interrupted && options.admission ? kShutdownOfInterrupt : kShutdown));
 
     std::exception_ptr failure;
     try {
-        evaluation.finish();
+        const Duration left = std::max(Duration::zero(), ended + kEvaluationOfInterrupt - clock.now());
+        evaluation.finish(interrupted ? std::optional(left) : std::nullopt);
     } catch (...) {
         failure = std::current_exception();
     }

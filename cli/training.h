@@ -102,6 +102,7 @@ struct Trained {
     double seconds = 0; ///< from when all workers were there to the run's end
     std::uint64_t bytes_received = 0, bytes_sent = 0;
     std::optional<ServerLoad> server_load; ///< of a simulation
+    std::map<std::string, std::uint64_t> faults; ///< Summary::faults
     /// What ended the run early: a worker that could not compute, an evaluation that failed. What was reached until
     /// then is whole, and worth keeping before this is rethrown.
     std::exception_ptr failure;
@@ -118,8 +119,9 @@ std::vector<MatrixShape> matrices_of(const Model& model);
 /// The longest payload that the server receives (gradients), or a worker (parameters).
 std::size_t received_bytes_max(const Problem& problem, bool serves);
 
-/// The snapshot's loss and accuracy on the test part.
-Evaluation judge(TorchEvaluator& evaluator, const Snapshot& snapshot, const Dataset& test);
+/// The snapshot's loss and accuracy on the test part; nothing where it was given up.
+std::optional<Evaluation> judge(TorchEvaluator& evaluator, const Snapshot& snapshot, const Dataset& test,
+                                const std::function<bool()>& given_up);
 
 /// What a server of this problem, with so many floats in its flat vectors, is made with.
 ServerOptions server_options(const Problem& problem, std::size_t trainable, std::size_t size);

@@ -61,12 +61,9 @@ void Narrator::tell(const RunEvent& event) {
     }
 }
 
-void Narrator::faults(const ZmqFaults& faults) const {
+void Narrator::faults(const std::map<std::string, std::uint64_t>& faults) const {
     std::vector<std::string> dropped;
-    for (std::size_t i = 0; i < kZmqFaults; ++i) {
-        const auto fault = static_cast<ZmqFault>(i);
-        if (faults[fault] > 0) dropped.push_back(fmt::format("{} {}", faults[fault], to_string(fault)));
-    }
+    for (const auto& [kind, count] : faults) dropped.push_back(fmt::format("{} {}", count, kind));
     if (speaks_ && !dropped.empty()) spdlog::warn("dropped, since it made no sense: {}", fmt::join(dropped, ", "));
 }
 

@@ -16,7 +16,7 @@ class Narrator {
     void listening(const std::string& endpoint, std::size_t min_workers, bool with_keys);
     void tell(const RunEvent& event);
     /// At the end: what was dropped because it made no sense.
-    void faults(const ZmqFaults& faults) const;
+    void faults(const std::map<std::string, std::uint64_t>& faults) const;
 
   private:
     bool speaks_;

@@ -57,7 +57,9 @@ bool is_loopback(const std::string& listen) {
 std::optional<ServerKeys> keys_of(const ServeOptions& own) {
     if (!own.keys.empty()) {
         if (own.insecure) throw InputError("--insecure: goes without --keys");
-        return read_server_keys(own.keys);
+        ServerKeys keys = read_server_keys(own.keys);
+        keys.warn = [](const std::string& what) { spdlog::warn("{}; until it is mended, who was let in still is", what); };
+        return keys;
     }
     if (is_loopback(own.listen)) return std::nullopt;
     if (!own.insecure) {
@@ -73,6 +75,7 @@ std::optional<ServerKeys> keys_of(const ServeOptions& own) {
 int serve(RunOptions options, ServeOptions own) {
     Signals signals;
     Job job = resolve(options);
+    if (!options.resume.empty() && !own.keys.empty()) own.insecure = false; // it was, before it got keys
     if (own.min_workers == 0) own.min_workers = job.policy.has_quorum() ? job.policy.wait_for : 1;
     if (own.workers_max == 0) own.workers_max = 2 * job.options.workers;
     if (own.min_workers > own.workers_max || own.workers_max > kPlacesMax) {
@@ -84,6 +87,7 @@ int serve(RunOptions options, ServeOptions own) {
     const auto keys = keys_of(own);
     const Problem problem = certified(make_problem(job));
     warn_of_surprises(problem);
+    const auto resume = checkpoint_to_resume(problem, own.toml());
 
     const SteadyClock clock;
     const auto transport =
@@ -102,10 +106,9 @@ int serve(RunOptions options, ServeOptions own) {
         .welcome = memory.lease(bytes.size()), .traits = traits_of(problem), .batches = problem.batches};
     std::memcpy(admission.welcome.data(), bytes.data(), bytes.size());
 
-    const auto resume = checkpoint_to_resume(problem, own.toml());
     Narrator narrator(!options.quiet);
     narrator.listening(transport->endpoint(), own.min_workers, keys.has_value());
-    const int status = run_recorded(problem,
+    return run_recorded(problem,
                                     {.transport = "ZeroMQ",
                                      .progress = !options.quiet,
                                      .own_config = own.toml(),
@@ -115,16 +118,17 @@ int serve(RunOptions options, ServeOptions own) {
                                             tell(event);
                                             narrator.tell(event);
                                         };
-                                        return serve(problem, *transport, clock, hooks,
-                                                     {.heartbeats = true,
-                                                      .admission = std::move(admission),
-                                                      .run = random_name(),
-                                                      .places = own.workers_max,
-                                                      .spare_peers = kSparePeers,
-                                                      .reassign_after = reassign_after});
+                                        Trained trained = serve(problem, *transport, clock, hooks,
+                                                                {.heartbeats = true,
+                                                                 .admission = std::move(admission),
+                                                                 .run = random_name(),
+                                                                 .places = own.workers_max,
+                                                                 .spare_peers = kSparePeers,
+                                                                 .reassign_after = reassign_after});
+                                        trained.faults = transport->faults().by_name();
+                                        narrator.faults(trained.faults);
+                                        return trained;
                                     });
-    narrator.faults(transport->faults());
-    return status;
 }
 
 } // namespace

@@ -39,6 +39,8 @@ constexpr Duration kAnswer = seconds(10);
 /// How often a worker that loads its data looks what came meanwhile.
 constexpr Duration kPump = milliseconds(50);
 constexpr int kInterrupted = 1;
+/// So many failed handshakes running, and nothing else meanwhile, are not those of a server that just starts or ends.
+constexpr int kHandshakes = 4;
 
 struct WorkOptions {
     std::string connect = "tcp://127.0.0.1:7000";
@@ -94,17 +96,24 @@ class ElasticWork {
             connect_zmq(client_, clock_, clock_.now() + kAnswer, [this] { return interrupted(); });
         if (!connection.transport) {
             const auto refusal = connection.refusal;
-            if (refusal == ZmqRefusal::not_admitted || refusal == ZmqRefusal::handshake ||
-                refusal == ZmqRefusal::version) {
+            handshakes_failed_ = refusal == ZmqRefusal::handshake ? handshakes_failed_ + 1 : 0;
+            // A server that has taken this worker before will do so again.
+            if (refusal == ZmqRefusal::not_admitted || refusal == ZmqRefusal::version ||
+                (handshakes_failed_ == kHandshakes && !problem_)) {
                 throw Refused("--connect " + at_address(connection.why));
             }
             return connection.why;
         }
+        handshakes_failed_ = 0;
         ZmqClientTransport& transport = *connection.transport;
         const auto welcome = welcomed(transport);
-        if (done_ || !welcome) return no_answer_;
+        if (!welcome) return no_answer_;
+        const Welcome told = parse_welcome({welcome->payload.data(), welcome->payload.bytes()});
+        RunOptions options = options_of(told, scratch_.path());
+        hear_heartbeat(options); // a server that was resumed may have another one
+        transport.set_heartbeat(client_.link.heartbeat, client_.link.dead_after);
         const bool loads = !problem_ || welcome->run != run_;
-        if (loads && !load(transport, *welcome)) return "the connection broke";
+        if (loads && !load(transport, welcome->run, std::move(options))) return no_answer_;
         pause_ = kPauseMin;
         say(fmt::format("working as worker {}{}", welcome->worker.value(), loads ? "" : " again"));
 
@@ -131,32 +140,35 @@ class ElasticWork {
         }
         const Time deadline = clock_.now() + kAnswer;
         while (!interrupted() && clock_.now() < deadline) {
-            auto incoming = transport.receive(clock_.now() + kPump);
+            const auto incoming = transport.receive(clock_.now() + kPump);
             if (!incoming) continue;
-            if (std::holds_alternative<PeerGone>(*incoming)) {
-                no_answer_ = "the connection broke";
-                return std::nullopt;
-            }
-            auto* received = std::get_if<Received>(&*incoming);
-            if (!received) continue;
-            Message& message = received->message;
-            if (message.type == MessageType::welcome) return message;
-            if (message.type == MessageType::stop) no_answer_ = finish("the run is over", 0);
-            if (message.type == MessageType::refuse) {
-                no_answer_ = refused(message.reason,
-                                     {reinterpret_cast<const char*>(message.payload.data()), message.payload.bytes()});
-            }
-            if (message.type == MessageType::stop || message.type == MessageType::refuse) return std::nullopt;
+            if (is_the_end(*incoming)) return std::nullopt;
+            const auto* received = std::get_if<Received>(&*incoming);
+            if (received && received->message.type == MessageType::welcome) return received->message;
         }
         return std::nullopt;
     }
 
-    /// Makes the problem, on a thread beside the one that keeps the connection alive. False where it broke meanwhile.
-    bool load(ZmqClientTransport& transport, const Message& welcome) {
-        const Welcome told = parse_welcome({welcome.payload.data(), welcome.payload.bytes()});
-        RunOptions options = options_of(told, scratch_.path());
-        hear_heartbeat(options);
-        transport.set_heartbeat(client_.link.heartbeat, client_.link.dead_after);
+    /// Whether nothing more comes over this connection; no_answer_ then says why.
+    bool is_the_end(const Incoming& incoming) {
+        if (std::holds_alternative<PeerGone>(incoming)) {
+            no_answer_ = "the connection broke";
+            return true;
+        }
+        const auto* received = std::get_if<Received>(&incoming);
+        if (!received) return false;
+        const Message& message = received->message;
+        if (message.type == MessageType::stop) {
+            no_answer_ = finish("the run is over", 0);
+        } else if (message.type == MessageType::refuse) {
+            no_answer_ = refused(message.reason,
+                                 {reinterpret_cast<const char*>(message.payload.data()), message.payload.bytes()});
+        }
+        return message.type == MessageType::stop || message.type == MessageType::refuse;
+    }
+
+    /// Makes the problem, on a thread beside the one that keeps the connection alive. False where that ended meanwhile.
+    bool load(ZmqClientTransport& transport, std::uint64_t run, RunOptions options) {
         auto loading = std::async(std::launch::async, [&] {
             if (!options_.data.empty()) options.data = options_.data;
             if (!options_.data_dir.empty()) options.data_dir = options_.data_dir;
@@ -169,11 +181,11 @@ class ElasticWork {
         while (loading.wait_for(seconds(0)) != std::future_status::ready) {
             if (!alive) loading.wait();
             const auto incoming = transport.receive(clock_.now() + kPump);
-            if (incoming && std::holds_alternative<PeerGone>(*incoming)) alive = false;
+            if (incoming && is_the_end(*incoming)) alive = false;
             if (interrupted()) exit_at_once();
         }
         loading.get();
-        run_ = welcome.run;
+        run_ = run;
         return alive;
     }
 
@@ -265,6 +277,7 @@ class ElasticWork {
     Duration pause_ = kPauseMin;
     std::optional<int> done_; ///< the exit status
     std::string no_answer_;
+    int handshakes_failed_ = 0; ///< running
     std::string said_;
 
     std::mutex mutex_;

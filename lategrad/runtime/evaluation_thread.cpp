@@ -47,12 +47,16 @@ void EvaluationThread::submit(const Snapshot& snapshot) {
     changed_.notify_one();
 }
 
-void EvaluationThread::finish() {
+void EvaluationThread::finish(std::optional<Duration> within) {
     {
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
         finishing_ = true;
+        changed_.notify_all();
+        if (within && !changed_.wait_for(lock, *within, [this] { return ended_; })) {
+            given_up_ = true;
+            waiting_.clear();
+        }
     }
-    changed_.notify_one();
     if (thread_.joinable()) thread_.join();
     if (failure_) std::rethrow_exception(failure_);
 }
@@ -61,13 +65,17 @@ void EvaluationThread::loop() {
     std::unique_lock lock(mutex_);
     for (;;) {
         changed_.wait(lock, [this] { return finishing_ || (when_ == When::beside && !waiting_.empty()); });
-        if (waiting_.empty()) return;
+        if (waiting_.empty()) {
+            ended_ = true;
+            changed_.notify_all();
+            return;
+        }
         const Snapshot snapshot = std::move(waiting_.front());
         waiting_.erase(waiting_.begin());
         lock.unlock();
         std::exception_ptr failure;
         try {
-            answer_(evaluate_(snapshot));
+            if (const auto evaluation = evaluate_(snapshot)) answer_(*evaluation);
         } catch (...) {
             failure = std::current_exception();
         }

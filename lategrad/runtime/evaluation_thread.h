@@ -2,6 +2,7 @@
 /// newest snapshot waits.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <exception>
 #include <functional>
@@ -16,7 +17,8 @@ namespace lategrad {
 
 class EvaluationThread {
   public:
-    using Evaluate = std::function<Evaluation(const Snapshot&)>;
+    /// Nothing: it was given up.
+    using Evaluate = std::function<std::optional<Evaluation>(const Snapshot&)>;
     using Answer = std::function<void(const Evaluation&)>;
 
     /// When to evaluate: beside the run, or after it, where evaluating would slow down what is being measured.
@@ -28,9 +30,11 @@ class EvaluationThread {
     ~EvaluationThread();
 
     void submit(const Snapshot& snapshot);
-    /// The run is over: evaluates what waits, or what was kept, and returns when that is done. Rethrows what `evaluate`
-    /// threw.
-    void finish();
+    /// The run is over: evaluates what waits, or what was kept, and returns when that is done. What is not done `within`
+    /// such a time is given up. Rethrows what `evaluate` threw.
+    void finish(std::optional<Duration> within = {});
+    /// For `evaluate` to look at, now and then.
+    bool given_up() const { return given_up_; }
 
   private:
     void loop();
@@ -45,6 +49,8 @@ class EvaluationThread {
     std::size_t submitted_ = 0;
     std::size_t keep_every_ = 1; ///< after
     bool finishing_ = false;
+    bool ended_ = false;
+    std::atomic<bool> given_up_ = false;
     std::exception_ptr failure_;
     std::jthread thread_;
 };

@@ -111,6 +111,9 @@ void Server::begin(Time now, Effects& out) {
         else join(WorkerId{i}, now, out);
     }
     check_pause(now, out);
+    // A server that is killed before the first one is due can be resumed, too.
+    const bool periodic = options_.checkpoint_updates > 0 || options_.checkpoint_time > Duration::zero();
+    if (options_.checkpoints && periodic && published_ == Version{0} && !updating_) checkpoint(now, out);
     end_if_reached(now, out); // --updates 0
 }
 
@@ -581,6 +584,13 @@ void Server::capture(ArchiveWriter& archive, Time now, Effects& out) {
                                    .state = archive.finish()};
 }
 
+/// REQUIRES: no update is under way.
+void Server::checkpoint(Time now, Effects& out) {
+    ArchiveWriter archive;
+    update_.persist_state(archive);
+    capture(archive, now, out);
+}
+
 /// To who has come meanwhile, and has no place yet.
 void Server::tell_of_end(const Event& waited, Effects& out) {
     const auto* arrived = std::get_if<MessageArrived>(&waited);
@@ -591,9 +601,7 @@ void Server::tell_of_end(const Event& waited, Effects& out) {
 void Server::finish(Time now, Effects& out) {
     if (options_.checkpoints && began_at_) {
         // As it was when the end came: what is on its way is lost to a run that is resumed, too.
-        ArchiveWriter archive;
-        update_.persist_state(archive);
-        capture(archive, now, out);
+        checkpoint(now, out);
     }
     state_ = State::ended;
     ended_at_ = now;

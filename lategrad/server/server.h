@@ -114,6 +114,7 @@ class Server final : public Node {
         Step next_to_wait;          ///< steps before it have been among waiting_, and are not taken there again
         std::uint32_t unusable = 0; ///< its gradients rejected since the last usable one of any worker
         std::uint32_t rejected = 0; ///< its process's gradients that could not be used
+        Time welcomed_at{};
     };
     struct Held {
         WorkerId worker;
@@ -189,6 +190,7 @@ class Server final : public Node {
     void lose_open(WorkerId worker, Reason reason, Time now, Effects& out);
     void snapshot_if_due(Time now, Effects& out);
     void snapshot(Time now, Effects& out);
+    void checkpoint(Time now, Effects& out);
     void capture(ArchiveWriter& archive, Time now, Effects& out);
     void persist_settled(Archive& archive);
     void check_read(Archive& archive) const;

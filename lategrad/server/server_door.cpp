@@ -6,6 +6,12 @@
 #include "lategrad/server/server.h"
 
 namespace lategrad {
+namespace {
+
+/// How long a worker may take to load its data before another one may have its place.
+constexpr Duration kWelcomeKept = std::chrono::minutes(5);
+
+} // namespace
 
 std::optional<WorkerId> Server::worker_at(Peer peer) const {
     return peer.value() < by_peer_.size() ? by_peer_[peer.value()] : std::nullopt;
@@ -38,7 +44,7 @@ bool Server::place_is_free(const Member& member) const {
 }
 
 /// The place of a process that has been here; else the first that is free, and so a part of the data that nobody has;
-/// else that of a worker that nobody has heard for long.
+/// else that of a worker that nobody has heard for long, or that was welcomed long ago and has said nothing since.
 std::optional<WorkerId> Server::place_for(const Message& join, Time now, Effects& out) {
     std::optional<WorkerId> free, silent;
     for (std::uint32_t i = 0; i < members_.size(); ++i) {
@@ -50,7 +56,8 @@ std::optional<WorkerId> Server::place_for(const Message& join, Time now, Effects
         }
         if (place_is_free(member) && member.process == join.process) return WorkerId{i};
         if (!free && place_is_free(member)) free = WorkerId{i};
-        if (!silent && member.here && member.suspect) silent = WorkerId{i};
+        const bool dawdles = member.welcomed && now - member.welcomed_at >= kWelcomeKept;
+        if (!silent && ((member.here && member.suspect) || dawdles)) silent = WorkerId{i};
     }
     if (free || !silent) return free;
     refuse(members_[silent->value()].peer, kComeAgain, "this worker was silent, and its place was given away", out);
@@ -93,6 +100,7 @@ void Server::on_join(const MessageArrived& arrived, Time now, Effects& out) {
     if (member.process != join.process) member.rejected = 0;
     member.process = join.process;
     member.welcomed = true;
+    member.welcomed_at = now;
     bind(arrived.peer, *place);
     const auto& batches = options_.admission->batches;
     send(arrived.peer,
@@ -185,6 +193,7 @@ void Server::exclude(WorkerId worker, Reason reason, Time now, Effects& out) {
     out.events.push_back({now, ExcludeEvent{worker, reason}});
     if (banned_.size() == kBannedMax) banned_.erase(banned_.begin());
     banned_.push_back(member.process);
+    if (!member.here) return; // its departure waits behind this gradient; its connection may be another's already
     refuse(member.peer, Reason::excluded,
            "this worker is excluded: too many of its gradients could not be used, the last one because it is " +
                std::string(to_string(reason)),

@@ -46,6 +46,7 @@ std::string to_json(const Summary& summary) {
         json["server_sending"] = load->sending;
         json["server_updating"] = load->updating;
     }
+    if (!summary.faults.empty()) json["faults"] = summary.faults;
     // Options may hold bytes that are not UTF-8 (a file's name): those are replaced rather than lost with all the rest.
     return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
@@ -66,6 +67,18 @@ std::optional<ServerLoad> load_of(const nlohmann::json& json, const JsonFields& 
     return ServerLoad{.receiving = fields.number("server_receiving"),
                       .sending = fields.number("server_sending"),
                       .updating = fields.number("server_updating")};
+}
+
+std::map<std::string, std::uint64_t> faults_of(const nlohmann::json& json) {
+    std::map<std::string, std::uint64_t> faults;
+    if (!json.contains("faults")) return faults;
+    const nlohmann::json& found = json["faults"];
+    if (!found.is_object()) throw InputError("field \"faults\" is no object");
+    for (const auto& [kind, count] : found.items()) {
+        if (!count.is_number_unsigned()) throw InputError("field \"faults\" holds more than counts");
+        faults.emplace(kind, count.get<std::uint64_t>());
+    }
+    return faults;
 }
 
 } // namespace
@@ -102,7 +115,8 @@ Summary parse_summary(std::string_view text) {
             .transport = fields.text("transport"),
             .codec = fields.text("codec"),
             .publish_codec = json.contains("publish_codec") ? fields.text("publish_codec") : "none",
-            .server_load = load_of(json, fields)};
+            .server_load = load_of(json, fields),
+            .faults = faults_of(json)};
 }
 
 void SummaryBuilder::tell(const RunEvent& event) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -58,6 +59,8 @@ struct Summary {
     std::string codec;
     std::string publish_codec;
     std::optional<ServerLoad> server_load; ///< of a simulated run
+    /// What the server's transport dropped, by kind; of an elastic run, since it was last resumed.
+    std::map<std::string, std::uint64_t> faults;
 
     friend bool operator==(const Summary&, const Summary&) = default;
 };

@@ -24,7 +24,8 @@ struct TorchEvaluator::State {
     Batch batch = {};
     std::vector<std::uint32_t> indices = {};
 
-    Score evaluate(std::span<const float> params, const Dataset& data);
+    std::optional<Score> evaluate(std::span<const float> params, const Dataset& data,
+                                  const std::function<bool()>& given_up);
 };
 
 TorchEvaluator::TorchEvaluator(const ModelSpec& spec, const Dataset& train, int intra_op_threads) {
@@ -38,15 +39,21 @@ TorchEvaluator::TorchEvaluator(const ModelSpec& spec, const Dataset& train, int 
 TorchEvaluator::~TorchEvaluator() = default;
 
 Score TorchEvaluator::evaluate(std::span<const float> params, const Dataset& data) {
+    return *evaluate(params, data, [] { return false; });
+}
+
+std::optional<Score> TorchEvaluator::evaluate(std::span<const float> params, const Dataset& data,
+                                              const std::function<bool()>& given_up) {
     try {
-        return state_->evaluate(params, data);
+        return state_->evaluate(params, data, given_up);
     } catch (const std::exception& failure) {
         throw EnvironmentError(
             fmt::format("--model {}: libtorch failed: {}", state_->model->spec().text, one_line(failure)));
     }
 }
 
-Score TorchEvaluator::State::evaluate(std::span<const float> params, const Dataset& data) {
+std::optional<Score> TorchEvaluator::State::evaluate(std::span<const float> params, const Dataset& data,
+                                                     const std::function<bool()>& given_up) {
     CHECK(data.size() > 0);
     const torch::NoGradGuard no_grad;
     Model::Network& network = model->network();
@@ -56,6 +63,7 @@ Score TorchEvaluator::State::evaluate(std::span<const float> params, const Datas
     double loss_sum = 0;
     std::int64_t right = 0;
     for (std::size_t first = 0; first < data.size(); first += kChunk) {
+        if (given_up()) return std::nullopt;
         indices.resize(std::min(kChunk, data.size() - first));
         std::iota(indices.begin(), indices.end(), static_cast<std::uint32_t>(first));
         data.gather(indices, batch);

@@ -1,6 +1,7 @@
 /// How good parameters are on a data set.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,6 +27,9 @@ class TorchEvaluator {
     /// Reads the whole of `data`; the same arguments give the same bits. Throws EnvironmentError when libtorch fails.
     /// REQUIRES: params.size() is the model's, data not empty.
     Score evaluate(std::span<const float> params, const Dataset& data);
+    /// The same; nothing where it was given up, which is asked now and then.
+    std::optional<Score> evaluate(std::span<const float> params, const Dataset& data,
+                                  const std::function<bool()>& given_up);
 
   private:
     struct State;

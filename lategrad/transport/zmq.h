@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -80,6 +81,8 @@ class ZmqFaults {
   public:
     std::uint64_t operator[](ZmqFault fault) const { return counts_[static_cast<std::size_t>(fault)]; }
     void count(ZmqFault fault) { ++counts_[static_cast<std::size_t>(fault)]; }
+    /// Those that happened.
+    std::map<std::string, std::uint64_t> by_name() const;
 
   private:
     std::array<std::uint64_t, kZmqFaults> counts_{};

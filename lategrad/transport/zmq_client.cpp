@@ -99,7 +99,8 @@ class Client final : public ZmqClientTransport {
             act(now);
             if (read_frame(socket_, false, frame_)) {
                 if (auto incoming = handle(now)) return incoming;
-                if (now >= deadline && frames >= kOverdueFrames) return std::nullopt;
+                const bool looks = frames % kOverdueFrames == kOverdueFrames - 1;
+                if (looks && (now >= deadline || waker_.exchange_woken())) return std::nullopt;
                 continue;
             }
             if (look_for_end()) continue; // what came before the end is there now

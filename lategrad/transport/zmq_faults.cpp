@@ -17,4 +17,12 @@ std::string_view to_string(ZmqFault fault) {
     CHECK(false && "unknown fault");
 }
 
+std::map<std::string, std::uint64_t> ZmqFaults::by_name() const {
+    std::map<std::string, std::uint64_t> counts;
+    for (std::size_t i = 0; i < kZmqFaults; ++i) {
+        if (counts_[i] > 0) counts.emplace(to_string(static_cast<ZmqFault>(i)), counts_[i]);
+    }
+    return counts;
+}
+
 } // namespace lategrad

@@ -2,6 +2,8 @@
 
 #include <array>
 #include <csignal>
+#include <filesystem>
+#include <functional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -12,7 +14,6 @@
 #include <sys/stat.h>
 
 #include "lategrad/core/error.h"
-#include "lategrad/transport/zmq_keys.h"
 
 namespace lategrad {
 namespace {
@@ -20,18 +21,20 @@ namespace {
 /// The keys of a file, as it is now.
 class Admitted {
   public:
-    explicit Admitted(std::filesystem::path path)
-        : path_(std::move(path)),
+    explicit Admitted(const ServerKeys& keys)
+        : path_(keys.admitted),
+          warn_(keys.warn),
           stamp_(stamp()),
           keys_(read_admitted(path_)) {}
 
     bool holds(std::string_view key) {
         const Stamp now = stamp();
         if (now != stamp_) {
+            stamp_ = now;
             try {
                 keys_ = read_admitted(path_);
-                stamp_ = now;
-            } catch (const InputError&) { // somebody is editing it
+            } catch (const InputError& error) { // somebody is editing it
+                if (warn_) warn_(error.what());
             }
         }
         return keys_.contains(std::string(key));
@@ -47,6 +50,7 @@ class Admitted {
     }
 
     std::filesystem::path path_;
+    std::function<void(const std::string&)> warn_;
     Stamp stamp_;
     std::set<std::string> keys_;
 };
@@ -94,11 +98,11 @@ void serve(zmq::socket_t& questions, Waker& stop, Admitted admitted) {
 
 } // namespace
 
-ZapHandler::ZapHandler(zmq::context_t& context, const std::filesystem::path& admitted)
+ZapHandler::ZapHandler(zmq::context_t& context, const ServerKeys& keys)
     : questions_(context, zmq::socket_type::rep) {
     questions_.set(zmq::sockopt::linger, 0);
     questions_.bind("inproc://zeromq.zap.01");
-    thread_ = std::thread([this, keys = Admitted(admitted)]() mutable { serve(questions_, stop_, std::move(keys)); });
+    thread_ = std::thread([this, admitted = Admitted(keys)]() mutable { serve(questions_, stop_, std::move(admitted)); });
 }
 
 ZapHandler::~ZapHandler() {

@@ -1,11 +1,11 @@
 /// Lets in who has an admitted key (ZeroMQ RFC 27, "ZAP").
 #pragma once
 
-#include <filesystem>
 #include <thread>
 
 #include <zmq.hpp>
 
+#include "lategrad/transport/zmq_keys.h"
 #include "lategrad/transport/zmq_socket.h"
 
 namespace lategrad {
@@ -14,8 +14,8 @@ namespace lategrad {
 /// per context; begins before the context's first bind.
 class ZapHandler {
   public:
-    /// Reads `admitted` again when it has changed; what cannot be read leaves those admitted who were.
-    ZapHandler(zmq::context_t& context, const std::filesystem::path& admitted);
+    /// Reads `keys.admitted` again when it has changed; what cannot be read leaves those admitted who were.
+    ZapHandler(zmq::context_t& context, const ServerKeys& keys);
     ~ZapHandler();
 
   private:

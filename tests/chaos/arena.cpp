@@ -32,9 +32,10 @@ constexpr Duration kWorkerEndWithin = seconds(5);
 constexpr Duration kHereAtTheEnd = seconds(30);
 constexpr Duration kGivenUp = seconds(30); ///< beyond that, what hangs is killed
 constexpr Duration kDeathSeenWithin = seconds(15);
+constexpr double kSlownessMost = 3; ///< by the load, part of which is the run's own
 constexpr Duration kWarmUp = seconds(20);
 constexpr Duration kConnectionsEvery = milliseconds(50); ///< reading /proc takes time too
-constexpr std::uint64_t kMemoryMore = 100 << 20;
+constexpr std::uint64_t kMemoryMore = 64 << 20;
 
 double since(Wall from, Wall to) {
     return std::chrono::duration<double>(to - from).count();
@@ -48,6 +49,11 @@ std::string text_of(const std::filesystem::path& file) {
     std::ostringstream text;
     text << std::ifstream(file).rdbuf();
     return text.str();
+}
+
+/// Of a process that had so much when it had just begun.
+std::uint64_t memory_most_for(std::uint64_t warm) {
+    return warm + warm / 4 + kMemoryMore;
 }
 
 } // namespace
@@ -92,7 +98,7 @@ double Arena::slowness() const {
     if (options_.slowness > 0) return options_.slowness;
     double load = 0;
     if (getloadavg(&load, 1) != 1) return 1;
-    return std::max(1.0, load / std::max(1u, std::thread::hardware_concurrency()));
+    return std::clamp(load / std::max(1u, std::thread::hardware_concurrency()), 1.0, kSlownessMost);
 }
 
 Duration Arena::stretched(Duration limit) const {
@@ -146,6 +152,7 @@ void Arena::start_worker(Slot& slot) {
     slot.joined = slot.was_joined = slot.stopped = slot.killed = false;
     slot.id.reset();
     slot.asked_to_leave.reset();
+    slot.memory_warm = 0;
 }
 
 bool Arena::begin() {
@@ -274,6 +281,7 @@ void Arena::on_join(const JoinEvent& join, Time at) {
     found->id = join.worker;
     found->joined = true;
     if (std::exchange(found->was_joined, true)) return;
+    found->joined_at = WallClock::now();
     if (found->processes < 2 || found->extra) return; // it comes, and does not come back
     rejoined_.push_back({server_starts_, lategrad::seconds(at), found->started});
     if (found->connected) rejoined_from_connect_.push_back({server_starts_, lategrad::seconds(at), *found->connected});
@@ -431,6 +439,10 @@ void Arena::look_at_checkpoints() {
     for (const FoundCheckpoint& found : find_checkpoints(run_folder() / "checkpoints")) {
         try {
             const Checkpoint checkpoint(found.path);
+            std::string where;
+            if (not_finite(found.path / "weights.safetensors", where)) {
+                wrong(fmt::format("{}: {} is not finite", found.path.string(), where));
+            }
             newest_whole_ = std::max(newest_whole_.value_or(found.version), found.version);
         } catch (const InputError& error) {
             wrong(error.what());
@@ -503,9 +515,19 @@ void Arena::check_memory() {
     memory_most_ = std::max(memory_most_, *bytes);
     if (server_starts_ == 1 && now < server_started_ + stretched(kWarmUp)) {
         memory_warm_ = std::max(memory_warm_, *bytes);
-    } else if (*bytes > memory_warm_ * 3 / 2 + kMemoryMore && !memory_told_) {
-        memory_told_ = true;
-        wrong(fmt::format("the server has grown from {} MiB to {} MiB", memory_warm_ >> 20, *bytes >> 20));
+    } else if (*bytes > memory_most_for(memory_warm_)) {
+        wrong(fmt::format("server {} has grown from {} MiB by more than a quarter and {} MiB", server_starts_,
+                          memory_warm_ >> 20, kMemoryMore >> 20));
+    }
+    for (Slot& slot : slots_) {
+        const auto used = slot.pid == 0 ? std::nullopt : resident_bytes(slot.pid);
+        if (!used) continue;
+        if (!slot.was_joined || now < slot.joined_at + stretched(kWarmUp)) {
+            slot.memory_warm = std::max(slot.memory_warm, *used);
+        } else if (*used > memory_most_for(slot.memory_warm)) {
+            wrong(fmt::format("{}, process {}, has grown from {} MiB by more than a quarter and {} MiB", slot.name,
+                              slot.pid, slot.memory_warm >> 20, kMemoryMore >> 20));
+        }
     }
 }
 

@@ -74,6 +74,8 @@ class Arena {
         std::optional<Wall> connected; ///< when that was seen, before it joined
         bool joined = false;
         bool was_joined = false; ///< this process, at some time
+        Wall joined_at{};
+        std::uint64_t memory_warm = 0; ///< bytes that it had at most, when it had just joined
         std::optional<WorkerId> id;
         bool stopped = false, cut = false, killed = false;
         std::optional<Wall> asked_to_leave;
@@ -155,7 +157,6 @@ class Arena {
     std::uint64_t hangs_ = 0;
     Wall memory_looked_{}, connections_looked_{};
     std::uint64_t memory_warm_ = 0, memory_most_ = 0;
-    bool memory_told_ = false;
     std::map<std::string, std::uint64_t> disturbances_, attacks_;
     std::uint64_t servers_survived_ = 0, servers_killed_ = 0;
     double server_end_seconds_ = 0;

@@ -35,6 +35,8 @@ std::string text_between(const std::filesystem::path& path, std::uint64_t from, 
     return text;
 }
 
+} // namespace
+
 bool not_finite(const std::filesystem::path& file, std::string& where) {
     const SafetensorsFile tensors(file);
     for (const auto& [name, entry] : tensors.tensors()) {
@@ -47,8 +49,6 @@ bool not_finite(const std::filesystem::path& file, std::string& where) {
     }
     return false;
 }
-
-} // namespace
 
 EventTail::EventTail(std::filesystem::path events_jsonl, std::size_t quorum)
     : path_(std::move(events_jsonl)),
@@ -75,8 +75,7 @@ bool EventTail::find_resume() {
     const std::size_t end = text.find('\n', found + 1);
     if (end == text.npos) return false;
     const std::string line = text.substr(found + 1, end - found - 1);
-    if (line == last_resume_) return false;
-    last_resume_ = line;
+    if (!resumes_.insert(line).second) return false; // of a server before; that of the last one may be taken back
     resuming_ = false;
     const std::uint64_t resume_at = from + found + 1;
     while (snapshots_.size() > 1 && snapshots_.back().offset > resume_at) snapshots_.pop_back();

@@ -5,6 +5,7 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,8 +50,11 @@ class EventTail {
     std::string unfinished_;
     std::deque<Snapshot> snapshots_; ///< the first one is the beginning
     bool resuming_ = false;
-    std::string last_resume_; ///< the line
+    std::set<std::string> resumes_; ///< the lines that were found
 };
+
+/// Whether the file of tensors holds a float that is not finite, and where the first one is. Throws InputError.
+bool not_finite(const std::filesystem::path& file, std::string& where);
 
 /// What must be true of the folder of a run that has ended: no line and no file is half written, all weights are
 /// finite. `reread`: events.jsonl once more from its beginning, as a resumed run needs. Violations name the file.

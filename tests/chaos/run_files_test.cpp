@@ -81,6 +81,33 @@ TEST(EventTail, GoesBackWithAServerThatIsResumed) {
     EXPECT_EQ(tail.checker().lines(), 5u);
 }
 
+TEST(EventTail, IsNotMisledByTheServerBeforeTheLast) {
+    const TempDir dir;
+    const auto path = dir / "events.jsonl";
+    const auto resume = [](int incarnation) {
+        return R"({"type":"resume","incarnation":)" + std::to_string(incarnation) + ",\"version\":0}\n";
+    };
+    const auto write = [&](const std::string& text) { std::ofstream(path, std::ios::binary) << text; };
+    const std::string kept = join(0) + "{\"type\":\"checkpoint\",\"version\":0}\n";
+    EventTail tail(path, 1);
+    const auto each = [](const Line&) {};
+    write(kept);
+    tail.read(each);
+    for (const int incarnation : {1, 2}) {
+        tail.expect_resume();
+        write(kept + (incarnation == 2 ? resume(1) : "") + resume(incarnation));
+        ASSERT_TRUE(tail.read(each));
+    }
+    tail.expect_resume();
+    write(kept + resume(1)); // the second one made no checkpoint: its resume is taken back, and the third one's to come
+    EXPECT_FALSE(tail.read(each));
+    EXPECT_TRUE(tail.resuming());
+    write(kept + resume(1) + resume(3));
+    EXPECT_TRUE(tail.read(each));
+    EXPECT_FALSE(tail.resuming());
+    EXPECT_THAT(tail.violations(), IsEmpty());
+}
+
 TEST(EventTail, KeepsWhatWasWrongInWhatIsTakenBack) {
     const TempDir dir;
     EventTail tail(dir / "events.jsonl", 1);

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <future>
+#include <optional>
 #include <stdexcept>
+#include <thread>
 
 namespace lategrad {
 namespace {
@@ -45,6 +47,26 @@ TEST(EvaluationThread, LetsOnlyTheNewestSnapshotWait) {
     released.set_value();
     thread.finish();
     EXPECT_THAT(answers.versions, ElementsAre(1, 5));
+}
+
+TEST(EvaluationThread, GivesUpWhatTakesTooLong) {
+    Answers answers;
+    EvaluationThread* of_test = nullptr;
+    std::promise<void> known;
+    EvaluationThread thread(
+        EvaluationThread::When::after, 5,
+        [&](const Snapshot& of) -> std::optional<Evaluation> {
+            if (of.version == Version{1}) return evaluated(of);
+            known.get_future().wait();
+            while (!of_test->given_up()) std::this_thread::yield();
+            return std::nullopt;
+        },
+        std::ref(answers));
+    of_test = &thread;
+    for (std::uint64_t version = 1; version <= 3; ++version) thread.submit(snapshot(version));
+    known.set_value();
+    thread.finish(Duration{1});
+    EXPECT_THAT(answers.versions, testing::AnyOf(ElementsAre(1), ElementsAre()));
 }
 
 TEST(EvaluationThread, EvaluatesBesideTheRun) {

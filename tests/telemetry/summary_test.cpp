@@ -118,6 +118,7 @@ TEST(Summary, reads_back_exactly) {
     summary.data_coverage = 0.1;
     summary.data = "a \"quoted\" name\n";
     summary.server_load = {.receiving = 0.1, .sending = 1.0 / 3, .updating = 0};
+    summary.faults = {{"damaged header", 3}, {"stray frame", 1}};
     EXPECT_EQ(parse_summary(to_json(summary)), summary);
 }
 
