@@ -136,7 +136,9 @@ void add_run_options(CLI::App& command, RunOptions& o) {
     add(kProblem, "--seed", o.seed, "of everything random in the run");
 
     constexpr const char* kPolicy = "Who is waited for";
-    add(kPolicy, "--workers", o.workers, "threads here; under mpirun, all ranks but the server's")->type_name("N");
+    add(kPolicy, "--workers", o.workers,
+        "threads here; under mpirun, all ranks but the server's; with serve, the parts of the data")
+        ->type_name("N");
     add(kPolicy, "--wait-for", o.wait_for,
         "k, for backup, reuse, kasync and kbatch: an update waits for the k fastest; default three quarters of the "
         "workers")

@@ -58,7 +58,9 @@ std::optional<ServerKeys> keys_of(const ServeOptions& own) {
     if (!own.keys.empty()) {
         if (own.insecure) throw InputError("--insecure: goes without --keys");
         ServerKeys keys = read_server_keys(own.keys);
-        keys.warn = [](const std::string& what) { spdlog::warn("{}; until it is mended, who was let in still is", what); };
+        keys.warn = [](const std::string& what) {
+            spdlog::warn("{}; until it is mended, who was let in still is", what);
+        };
         return keys;
     }
     if (is_loopback(own.listen)) return std::nullopt;
@@ -109,26 +111,26 @@ int serve(RunOptions options, ServeOptions own) {
     Narrator narrator(!options.quiet);
     narrator.listening(transport->endpoint(), own.min_workers, keys.has_value());
     return run_recorded(problem,
-                                    {.transport = "ZeroMQ",
-                                     .progress = !options.quiet,
-                                     .own_config = own.toml(),
-                                     .resume = resume ? &*resume : nullptr},
-                                    signals, [&](RunHooks hooks) {
-                                        hooks.tell = [&, tell = hooks.tell](const RunEvent& event) {
-                                            tell(event);
-                                            narrator.tell(event);
-                                        };
-                                        Trained trained = serve(problem, *transport, clock, hooks,
-                                                                {.heartbeats = true,
-                                                                 .admission = std::move(admission),
-                                                                 .run = random_name(),
-                                                                 .places = own.workers_max,
-                                                                 .spare_peers = kSparePeers,
-                                                                 .reassign_after = reassign_after});
-                                        trained.faults = transport->faults().by_name();
-                                        narrator.faults(trained.faults);
-                                        return trained;
-                                    });
+                        {.transport = "ZeroMQ",
+                         .progress = !options.quiet,
+                         .own_config = own.toml(),
+                         .resume = resume ? &*resume : nullptr},
+                        signals, [&](RunHooks hooks) {
+                            hooks.tell = [&, tell = hooks.tell](const RunEvent& event) {
+                                tell(event);
+                                narrator.tell(event);
+                            };
+                            Trained trained = serve(problem, *transport, clock, hooks,
+                                                    {.heartbeats = true,
+                                                     .admission = std::move(admission),
+                                                     .run = random_name(),
+                                                     .places = own.workers_max,
+                                                     .spare_peers = kSparePeers,
+                                                     .reassign_after = reassign_after});
+                            trained.faults = transport->faults().by_name();
+                            narrator.faults(trained.faults);
+                            return trained;
+                        });
 }
 
 } // namespace
@@ -151,9 +153,12 @@ void add_serve(CLI::App& program, Command& chosen) {
         "DIR");
     command->add_flag("--insecure", own->insecure, "listen without keys on more than this machine")
         ->group("Who may come");
-    take_whole_numbers(*add("--min-workers", own->min_workers,
-                            "the run begins with so many workers, and pauses with fewer; default --wait-for", "N")
-                            ->default_str(""));
+    take_whole_numbers(
+        *add("--min-workers", own->min_workers,
+             "the run begins with so many workers, and pauses with fewer; default --wait-for, or 1 with a "
+             "policy that waits for no quorum",
+             "N")
+             ->default_str(""));
     take_whole_numbers(*add("--workers-max", own->workers_max,
                             "the most that take part at once; default twice --workers, which says into how many parts "
                             "the data is divided",
