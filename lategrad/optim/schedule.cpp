@@ -16,6 +16,8 @@ namespace {
 constexpr std::string_view kForms =
     "constant, step:EPOCHS,FACTOR or cosine[:FINAL], each with +warmup:EPOCHS if wanted";
 
+constexpr double kMost = 1e30; ///< a factor that grows; beyond it the learning rate would be no number any more
+
 /// What follows `prefix` in `text`, or nothing where it does not start with it.
 std::optional<std::string_view> after(std::string_view text, std::string_view prefix) {
     if (!text.starts_with(prefix)) return std::nullopt;
@@ -73,7 +75,7 @@ double Schedule::factor(const TrainingProgress& progress) const {
     const double warmup = epochs < warmup_epochs_ ? epochs / warmup_epochs_ : 1;
     switch (kind_) {
     case Kind::constant: return warmup;
-    case Kind::step: return warmup * std::pow(step_factor_, std::floor(epochs / step_epochs_));
+    case Kind::step: return warmup * std::min(kMost, std::pow(step_factor_, std::floor(epochs / step_epochs_)));
     case Kind::cosine: {
         const double done = std::clamp(progress.done, 0.0, 1.0);
         const double wave = (1 + std::cos(std::numbers::pi * done)) / 2;

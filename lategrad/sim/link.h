@@ -59,6 +59,10 @@ class SharedLink {
             for (auto rest = ends_; !rest.empty(); rest.pop()) transfers.push_back(rest.top());
         }
         archive(now_, served_, bytes_moved_, under_way_, next_id_, current_, transfers);
+        for (const Transfer& transfer : transfers) {
+            archive.require(transfer.worker < current_.size() && transfer.ends_at < kUnlimited,
+                            "a transfer of nobody, or without an end");
+        }
         ends_ = decltype(ends_)(std::greater<>(), std::move(transfers));
     }
 
