@@ -125,7 +125,8 @@ Duration StraggleModel::delay(WorkerId worker, Step step, std::size_t workers, D
     case Kind::none: return Duration::zero();
     case Kind::exponential: return rounded(1e9 * random.exponential(first_));
     case Kind::shifted_exponential: return rounded(1e9 * (first_ + random.exponential(second_)));
-    case Kind::pareto: return rounded(1e9 * random.pareto(first_, second_));
+    case Kind::pareto: // of no scale: times a tail beyond all numbers, which is none
+        return second_ > 0 ? rounded(1e9 * random.pareto(first_, second_)) : Duration::zero();
     case Kind::slow: return worker.value() + slow_count_ >= workers ? factor_adds : Duration::zero();
     case Kind::bimodal: return random.uniform() < first_ ? factor_adds : Duration::zero();
     case Kind::trace: {

@@ -354,6 +354,31 @@ TEST(Elastic, ABrokenWorkerIsExcluded) {
     EXPECT_EQ(scene.enter(4, 1003).worker, WorkerId{1}) << "another one may";
 }
 
+/// Its connection may be another worker's by then.
+TEST(Elastic, ABrokenWorkerThatHasLeftIsExcludedWithoutAWord) {
+    ServerOptions options = elastic();
+    options.quarantine_after = 1;
+    Scene scene(options, "reuse", 1);
+    scene.hold_updates = true;
+    const Message first = scene.enter(1, 1001);
+    const Message second = scene.enter(2, 1002);
+    scene.say(1, scene.push(first));
+    ASSERT_TRUE(scene.updating());
+    scene.tell(MessageArrived{.peer = Peer{2}, .message = scene.push(second), .defect = Reason::not_finite});
+    scene.tell(PeerLeft{Peer{2}});
+    scene.finish_update();
+    EXPECT_EQ(scene.all<ExcludeEvent>().size(), 1u);
+    EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
+    EXPECT_EQ(scene.type_to(2), std::nullopt);
+    EXPECT_EQ(scene.server().outcome(), Outcome::running) << "the other worker is here";
+    scene.join(3, 1002);
+    EXPECT_EQ(scene.type_to(3), MessageType::refuse);
+    scene.tell(StopRequested{});
+    EXPECT_FALSE(scene.effects().done);
+    scene.tell(PeerLeft{Peer{1}});
+    EXPECT_TRUE(scene.effects().done) << "nobody is left to say goodbye";
+}
+
 TEST(Elastic, ABrokenWorkerThatTheOthersWaitForDoesNotEndTheRun) {
     ServerOptions options = elastic();
     options.quarantine_after = 3;
@@ -639,6 +664,45 @@ TEST(Elastic, ResumedTwiceInARowItAddsUp) {
         last = scene.checkpoint;
         step = first.step;
     }
+}
+
+TEST(Elastic, ARunThatIsKilledBeforeItsFirstUpdateCanBeResumed) {
+    ServerOptions options = elastic(2);
+    options.checkpoints = true;
+    Scene without(options);
+    without.enter(1, 1001);
+    EXPECT_FALSE(without.checkpoint) << "it makes one at its end alone";
+    options.checkpoint_updates = 10;
+    Scene killed(options);
+    killed.enter(1, 1001);
+    ASSERT_TRUE(killed.checkpoint);
+    EXPECT_EQ(killed.checkpoint->version, Version{0});
+    EXPECT_EQ(killed.checkpoint->events, killed.events.size()) << "with the first worker's coming";
+
+    Scene scene(options);
+    scene.resume(*killed.checkpoint);
+    const Message work = scene.enter(1, 1001);
+    EXPECT_EQ(work.version, Version{0});
+    EXPECT_EQ(scene.all<LostEvent>().size(), 1u);
+    EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
+    scene.say(1, scene.push(work));
+    EXPECT_EQ(scene.server().version(), Version{1});
+    EXPECT_TRUE(scene.server().totals().adds_up());
+}
+
+TEST(Elastic, APlaceIsNotKeptForEverForWhoIsWelcomed) {
+    Scene scene(elastic(1));
+    scene.join(1, 1001); // and is never heard again, though its connection lives
+    scene.join(2, 1002);
+    EXPECT_EQ(scene.type_to(2), MessageType::refuse);
+    scene.now += 5min;
+    scene.join(2, 1002);
+    EXPECT_EQ(scene.type_to(2), MessageType::welcome);
+    EXPECT_EQ(scene.type_to(1), MessageType::refuse);
+    scene.say(1, scene.hello(0, 1001));
+    EXPECT_TRUE(scene.all<JoinEvent>().empty());
+    scene.say(2, scene.hello(0, 1002));
+    EXPECT_EQ(scene.all<JoinEvent>().size(), 1u);
 }
 
 /// A checkpoint is taken before the version that it has is given out for evaluation: who resumes it does that.

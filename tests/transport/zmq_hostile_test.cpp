@@ -168,6 +168,23 @@ TEST_F(ZmqHostile, AnHonestPeerWhosePushIsDamagedKnowsIt) {
     EXPECT_EQ(last.front(), "E");
 }
 
+/// An update that is done must not wait for the noise to end.
+TEST_F(ZmqHostile, DoesNotKeepTheServerFromItsWakeUp) {
+    std::atomic<bool> enough = false, ended = false;
+    std::thread flood([&] {
+        RawPeer raw(server->endpoint());
+        while (!enough) raw.send({"noise"});
+        ended = true;
+    });
+    serve_until(*server, clock, [&] { return server->faults()[ZmqFault::stray] >= 1000; });
+    server->wake();
+    EXPECT_FALSE(server->receive(kNever));
+    enough = true;
+    serve_until(*server, clock, [&] { return ended.load(); });
+    flood.join();
+    expect_service();
+}
+
 TEST_F(ZmqHostile, IsNobodyBeforeItOpens) {
     RawPeer raw(server->endpoint());
     raw.send({"H", header(1)});

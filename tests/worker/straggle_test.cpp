@@ -84,6 +84,11 @@ TEST(Straggle, DependsOnSeedWorkerAndStepAlone) {
     EXPECT_EQ(delay(model, 3, 9), first); // whatever was asked before
 }
 
+TEST(Straggle, OfNoScaleIsNoneHoweverHeavyItsTail) {
+    const auto model = StraggleModel::parse("pareto:1e-11,0ms", 1);
+    for (std::uint32_t step = 0; step < 10; ++step) EXPECT_EQ(delay(model, 0, step), Duration::zero());
+}
+
 TEST(Straggle, HeavyTailsStayWithinTheClock) {
     const auto model = StraggleModel::parse("pareto:0.01,1h", 1);
     for (std::uint64_t step = 0; step < 1000; ++step) {
