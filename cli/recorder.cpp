@@ -60,9 +60,9 @@ namespace {
 /// What may differ when a run goes on: where it ends, how it is watched, where things are. Data that are elsewhere are
 /// compared themselves.
 constexpr std::string_view kFreeOptions[] = {
-    "updates",       "epochs",     "time-limit",    "target-accuracy", "eval-every",       "heartbeat",
-    "suspect-after", "dead-after", "overdue-after", "reject-norm",     "quarantine-after", "checkpoint-every",
-    "keep",          "threads",    "data",          "data-dir",        "listen",           "keys",
+    "updates",       "epochs",     "time-limit",     "target-accuracy", "eval-every",       "heartbeat",
+    "suspect-after", "dead-after", "overdue-after",  "reject-norm",     "quarantine-after", "checkpoint-every",
+    "keep",          "threads",    "data",           "data-dir",        "listen",           "keys",
     "min-workers",   "log",        "reassign-after", "insecure"};
 
 void require_same_run(const Problem& problem, const std::string& own_config, const Checkpoint& checkpoint) {

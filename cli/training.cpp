@@ -327,8 +327,8 @@ Trained serve(const Problem& problem, Transport& transport, const Clock& clock, 
         const StopAsked asked(hooks, [&mailbox] { mailbox.post(StopRequested{}); });
         loop.run();
     }
-    // Who ends a run does not wait for a worker that is stopped or cut off, which does not say goodbye, nor for long for
-    // what the last version is worth.
+    // Who ends a run does not wait for a worker that is stopped or cut off, which does not say goodbye, nor for long
+    // for what the last version is worth.
     const bool interrupted = server.outcome() == Outcome::interrupted;
     const Time ended = clock.now();
     transport.shutdown(ended + (interrupted && options.admission ? kShutdownOfInterrupt : kShutdown));

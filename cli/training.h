@@ -101,7 +101,7 @@ struct Trained {
     Outcome outcome = Outcome::running;
     double seconds = 0; ///< from when all workers were there to the run's end
     std::uint64_t bytes_received = 0, bytes_sent = 0;
-    std::optional<ServerLoad> server_load; ///< of a simulation
+    std::optional<ServerLoad> server_load;       ///< of a simulation
     std::map<std::string, std::uint64_t> faults; ///< Summary::faults
     /// What ended the run early: a worker that could not compute, an evaluation that failed. What was reached until
     /// then is whole, and worth keeping before this is rethrown.

@@ -30,8 +30,8 @@ class EvaluationThread {
     ~EvaluationThread();
 
     void submit(const Snapshot& snapshot);
-    /// The run is over: evaluates what waits, or what was kept, and returns when that is done. What is not done `within`
-    /// such a time is given up. Rethrows what `evaluate` threw.
+    /// The run is over: evaluates what waits, or what was kept, and returns when that is done. What is not done
+    /// `within` such a time is given up. Rethrows what `evaluate` threw.
     void finish(std::optional<Duration> within = {});
     /// For `evaluate` to look at, now and then.
     bool given_up() const { return given_up_; }

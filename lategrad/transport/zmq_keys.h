@@ -19,8 +19,8 @@ struct ServerKeys {
     /// Lists the public keys of workers that are let in: one a line, a name behind it where wanted; `#` comments. It is
     /// read again when it changes; a change does not touch who is connected already.
     std::filesystem::path admitted;
-    /// Told, on another thread, what is wrong with `admitted` after a change; until it can be read, those who were in it
-    /// before are let in.
+    /// Told, on another thread, what is wrong with `admitted` after a change; until it can be read, those who were in
+    /// it before are let in.
     std::function<void(const std::string&)> warn = {};
 };
 

@@ -98,11 +98,11 @@ void serve(zmq::socket_t& questions, Waker& stop, Admitted admitted) {
 
 } // namespace
 
-ZapHandler::ZapHandler(zmq::context_t& context, const ServerKeys& keys)
-    : questions_(context, zmq::socket_type::rep) {
+ZapHandler::ZapHandler(zmq::context_t& context, const ServerKeys& keys) : questions_(context, zmq::socket_type::rep) {
     questions_.set(zmq::sockopt::linger, 0);
     questions_.bind("inproc://zeromq.zap.01");
-    thread_ = std::thread([this, admitted = Admitted(keys)]() mutable { serve(questions_, stop_, std::move(admitted)); });
+    thread_ =
+        std::thread([this, admitted = Admitted(keys)]() mutable { serve(questions_, stop_, std::move(admitted)); });
 }
 
 ZapHandler::~ZapHandler() {
