@@ -64,7 +64,9 @@ TEST(ZmqConnect, WaitsNoLongerThanItMay) {
     const Time deadline = in(clock, 50ms);
     const ZmqConnection connection = connect_zmq({.server = port.endpoint()}, clock, deadline);
     EXPECT_EQ(connection.refusal, ZmqRefusal::silent);
-    EXPECT_NE(connection.why.find("did not answer within 0.0"), std::string::npos) << connection.why;
+    // On a busy machine it may not even have come to be connected.
+    const bool connected = connection.why.find("connected, but the server did not answer within") != std::string::npos;
+    EXPECT_TRUE(connected || connection.why.find("no answer within") != std::string::npos) << connection.why;
     EXPECT_GE(clock.now(), deadline);
     EXPECT_LT(clock.now(), deadline + 5s);
 }
