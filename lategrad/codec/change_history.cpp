@@ -57,9 +57,9 @@ void ChangeHistory::persist(Archive& archive) {
     archive.expect(words_max_, "words of changes");
     archive(oldest_, ends_);
     archive.require(!ends_.empty() && ends_.size() <= kVersionsMax && std::ranges::is_sorted(ends_) &&
-                        ends_.back() - ends_.front() <= words_max_ &&
-                        (!archive.reading() || ends_.back() <= Archive::kCountMax),
+                        ends_.back() - ends_.front() <= words_max_,
                     "more changes than are kept");
+    archive.require_count(ends_.back(), "more changes than there can be");
     const std::size_t kept = ends_.back() - ends_.front();
     const std::size_t place = ends_.front() % words_max_;
     const std::size_t before_wrap = std::min(kept, words_max_ - place);

@@ -122,6 +122,8 @@ class Archive {
     void require(bool holds, std::string_view what) {
         if (!holds) fail(what);
     }
+    /// kCountMax for what was read, from where it goes on.
+    void require_count(std::uint64_t read, std::string_view what) { require(!reading_ || read <= kCountMax, what); }
     /// Throws InputError, which says where in the bytes.
     [[noreturn]] void fail(std::string_view what) const;
 

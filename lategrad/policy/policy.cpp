@@ -182,7 +182,7 @@ void Policy::persist(Archive& archive) {
     archive.section("policy");
     archive.expect(options_.kind, "--policy");
     archive(version_, members_, accepted_, waiting_);
-    archive.require(version_.value() <= Archive::kCountMax, "a version that no run reaches");
+    archive.require_count(version_.value(), "a version that no run reaches");
     active_ = 0;
     active_examples_ = 0;
     for (const Member& member : members_) {

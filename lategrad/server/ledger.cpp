@@ -68,7 +68,7 @@ void Ledger::persist(Archive& archive) {
     for (const Account& account : accounts_) {
         const std::uint64_t others = account.others.size();
         archive.require(account.open == (account.open > 0 ? others + 1 : others), "an account without its versions");
-        archive.require(account.first.value() <= Archive::kCountMax, "a step that no worker reaches");
+        archive.require_count(account.first.value(), "a step that no worker reaches");
         open += account.open;
     }
     archive.require(totals_.adds_up() && totals_.open == open, "a ledger that does not add up");

@@ -238,6 +238,21 @@ TEST(Archive, RefusesValuesThatNoneHas) {
     EXPECT_THAT(refusal([&] { read(Stored::of(twice), map); }), HasSubstr("do not ascend"));
 }
 
+/// Else what is read at the bound could be read, and not be written any more.
+TEST(Archive, LetsCountsGoOnFromWhatIsRead) {
+    struct Counting {
+        std::uint64_t count = Archive::kCountMax;
+        void persist(Archive& archive) {
+            archive(count);
+            archive.require_count(count, "beyond all counting");
+        }
+    } counting;
+    read(Stored::of(counting), counting);
+    ++counting.count;
+    const Stored beyond = Stored::of(counting);
+    EXPECT_THAT(refusal([&] { read(beyond, counting); }), HasSubstr("beyond all counting"));
+}
+
 TEST(ArchiveDeathTest, WritesOnlyWhatHolds) {
     ArchiveWriter writer;
     EXPECT_DEATH(writer.require(false, "never"), "what is written holds");
