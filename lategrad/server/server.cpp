@@ -567,30 +567,6 @@ void Server::end(Outcome outcome, Time now, Effects& out) {
     if (!updating_) finish(now, out); // else when the update that was decided on is done
 }
 
-/// REQUIRES: no update is under way, and the archive has what the last one left behind.
-void Server::capture(ArchiveWriter& archive, Time now, Effects& out) {
-    checkpoint_at_ = now;
-    elapsed_ = since_begin(now) - Time{};
-    const std::uint64_t told_before = std::exchange(events_told_, events_told_ + out.events.size());
-    persist_settled(archive);
-    out.checkpoint = CheckpointDue{.version = published_,
-                                   .at = Time{elapsed_},
-                                   .events = std::exchange(events_told_, told_before),
-                                   .examples_applied = examples_applied_,
-                                   .incarnation = options_.incarnation,
-                                   .ledger = ledger_.totals().by_name(),
-                                   .data_coverage = data_.coverage(),
-                                   .params = parameters_,
-                                   .state = archive.finish()};
-}
-
-/// REQUIRES: no update is under way.
-void Server::checkpoint(Time now, Effects& out) {
-    ArchiveWriter archive;
-    update_.persist_state(archive);
-    capture(archive, now, out);
-}
-
 /// To who has come meanwhile, and has no place yet.
 void Server::tell_of_end(const Event& waited, Effects& out) {
     const auto* arrived = std::get_if<MessageArrived>(&waited);

@@ -46,8 +46,8 @@ void Server::persist_settled(Archive& archive) {
 
 /// That its parts know the same of each other, and that what will be decoded can be.
 void Server::check_read(Archive& archive) const {
-    archive.require(examples_applied_ <= Archive::kCountMax && elapsed_ >= Duration::zero() &&
-                        elapsed_ <= Duration::max() / 2 && banned_.size() <= kBannedMax,
+    archive.require_count(examples_applied_, "more than a run comes to");
+    archive.require(elapsed_ >= Duration::zero() && elapsed_ <= Duration::max() / 2 && banned_.size() <= kBannedMax,
                     "more than a run comes to");
     const auto is_place = [&](const std::optional<WorkerId>& worker) {
         return !worker || worker->value() < members_.size();
@@ -94,6 +94,30 @@ void Server::Update::persist_state(Archive& archive) {
     archive.section("optimizer");
     optimizer.persist(archive);
     if (publisher) publisher->persist(archive);
+}
+
+/// REQUIRES: no update is under way, and the archive has what the last one left behind.
+void Server::capture(ArchiveWriter& archive, Time now, Effects& out) {
+    checkpoint_at_ = now;
+    elapsed_ = since_begin(now) - Time{};
+    const std::uint64_t told_before = std::exchange(events_told_, events_told_ + out.events.size());
+    persist_settled(archive);
+    out.checkpoint = CheckpointDue{.version = published_,
+                                   .at = Time{elapsed_},
+                                   .events = std::exchange(events_told_, told_before),
+                                   .examples_applied = examples_applied_,
+                                   .incarnation = options_.incarnation,
+                                   .ledger = ledger_.totals().by_name(),
+                                   .data_coverage = data_.coverage(),
+                                   .params = parameters_,
+                                   .state = archive.finish()};
+}
+
+/// REQUIRES: no update is under way.
+void Server::checkpoint(Time now, Effects& out) {
+    ArchiveWriter archive;
+    update_.persist_state(archive);
+    capture(archive, now, out);
 }
 
 void Server::resume(Archive& archive) {
