@@ -3,157 +3,17 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "lategrad/codec/codec.h"
-#include "lategrad/optim/optimizer.h"
-#include "lategrad/server/server.h"
+#include "tests/server/elastic_scene.h"
 
 namespace lategrad {
 namespace {
 
-using namespace std::chrono_literals;
-
-constexpr std::size_t kSize = 2;
-constexpr std::uint64_t kRun = 77;
-const Traits kTraits{{"model", "a lenet"}, {"training data", "mnist"}};
-
-ServerOptions elastic(std::size_t places = 3, std::size_t start = 1) {
-    ServerOptions options;
-    options.workers = places;
-    options.workers_start = start;
-    options.run = kRun;
-    options.incarnation = Incarnation{4};
-    options.trainable = options.size = kSize;
-    options.epoch_examples = 100;
-    options.part_sizes = {50, 50};
-    options.reassign_after = 10s;
-    options.admission = Admission{.traits = kTraits, .batches = {8, 7}};
-    options.silence = {.heartbeat = 250ms, .suspect_after = 1s, .dead_after = 5s, .overdue_after = 60s};
-    return options;
-}
-
-/// The server, and its workers as what they say.
-class Scene {
-  public:
-    explicit Scene(ServerOptions options, const char* policy = "reuse", std::size_t wait_for = 1,
-                   std::size_t workers_min = 1)
-        : codec_(make_codec("none", {.elements = kSize})),
-          optimizer_(make_optimizer({}, kSize)) {
-        PolicyOptions policy_options;
-        policy_options.parse_kind(policy);
-        policy_options.wait_for = wait_for;
-        policy_options.workers_min = workers_min;
-        Buffer initial = memory_.lease(kSize * sizeof(float));
-        std::ranges::fill(initial.floats(), 1.0F);
-        server_.emplace(options, make_policy(policy_options), *codec_, *optimizer_, std::move(initial), memory_);
-        tell(Timer{});
-    }
-
-    void tell(const Event& event) {
-        effects_.clear();
-        server_->handle(event, now, effects_);
-        sent.clear();
-        for (const Send& send : effects_.sends) sent[send.to.value()] = send.message;
-        for (const RunEvent& told : effects_.events) events.push_back(told);
-        if (effects_.checkpoint) checkpoint = effects_.checkpoint;
-        if (!effects_.start_update) return;
-        update_ = effects_.start_update;
-        if (hold_updates) return;
-        const auto before = sent;
-        finish_update();
-        sent.insert(before.begin(), before.end());
-    }
-    /// REQUIRES: an update is held.
-    void finish_update() {
-        ThreadPool pool(1);
-        std::exchange(update_, nullptr)->run(pool);
-        tell(UpdateDone{});
-    }
-    bool updating() const { return update_ != nullptr; }
-    /// REQUIRES: nothing was said yet.
-    void resume(const CheckpointDue& from) {
-        std::vector<std::byte> blobs;
-        for (const auto blob : from.state.blobs()) blobs.insert(blobs.end(), blob.begin(), blob.end());
-        ArchiveReader reader(from.state.state, blobs, memory_);
-        server_->resume(reader);
-        reader.finish();
-    }
-    void say(std::uint32_t peer, Message message) {
-        tell(MessageArrived{.peer = Peer{peer}, .message = std::move(message)});
-    }
-
-    void join(std::uint32_t peer, std::uint64_t process) { say(peer, {.type = MessageType::join, .process = process}); }
-    /// What a worker says that was welcomed as this one.
-    Message hello(std::uint32_t worker, std::uint64_t process, const Traits& traits = kTraits) {
-        const std::string text = traits_text(traits);
-        Buffer payload = memory_.lease(text.size());
-        std::memcpy(payload.data(), text.data(), text.size());
-        return {.type = MessageType::hello,
-                .worker = WorkerId{worker},
-                .run = kRun,
-                .examples = worker % 2 == 0 ? 8U : 7U,
-                .process = process,
-                .elements = kSize,
-                .payload = payload};
-    }
-    /// Both. The parameters that it is sent.
-    Message enter(std::uint32_t peer, std::uint64_t process) {
-        join(peer, process);
-        EXPECT_EQ(type_to(peer), MessageType::welcome);
-        const std::uint32_t worker = sent.at(peer).worker.value();
-        say(peer, hello(worker, process));
-        return sent.contains(peer) ? sent.at(peer) : Message{};
-    }
-    Message push(const Message& parameters, float value = 1) {
-        Message push{.type = MessageType::push,
-                     .worker = parameters.worker,
-                     .incarnation = parameters.incarnation,
-                     .run = kRun,
-                     .step = parameters.step,
-                     .version = parameters.version,
-                     .examples = 8};
-        push.payload = memory_.lease(kSize * sizeof(float));
-        std::ranges::fill(push.payload.floats(), value);
-        return push;
-    }
-
-    std::optional<MessageType> type_to(std::uint32_t peer) const {
-        return sent.contains(peer) ? std::optional(sent.at(peer).type) : std::nullopt;
-    }
-    std::string words_to(std::uint32_t peer) const {
-        const Buffer& words = sent.at(peer).payload;
-        return {reinterpret_cast<const char*>(words.data()), words.bytes()};
-    }
-    template <class Body>
-    std::vector<Body> all() const {
-        std::vector<Body> bodies;
-        for (const RunEvent& event : events) {
-            if (const Body* body = std::get_if<Body>(&event.body)) bodies.push_back(*body);
-        }
-        return bodies;
-    }
-    const Server& server() const { return *server_; }
-    const Effects& effects() const { return effects_; }
-
-    Time now{};
-    bool hold_updates = false;             ///< an update takes until finish_update; else no time
-    std::map<std::uint32_t, Message> sent; ///< by the last event, to each peer
-    std::vector<RunEvent> events;
-    std::optional<CheckpointDue> checkpoint; ///< the last one
-
-  private:
-    std::unique_ptr<Codec> codec_;
-    std::unique_ptr<Optimizer> optimizer_;
-    BufferPool memory_{std::size_t{1} << 20};
-    std::optional<Server> server_;
-    Effects effects_;
-    UpdateTask* update_ = nullptr; ///< being carried out
-};
+using namespace elastic_scene;
 
 TEST(Elastic, AWorkerIsToldWhoItIsAndThenLetIn) {
     Scene scene(elastic());
@@ -580,116 +440,6 @@ TEST(Elastic, APauseKeepsNothingOfThoseWhoAreGone) {
     EXPECT_EQ(scene.server().totals(), (LedgerTotals{.pushed = 2, .lost = 2}));
 }
 
-TEST(Elastic, AfterAResumePartsWaitForTheirOwners) {
-    ServerOptions options = elastic(3);
-    options.part_sizes = {50, 50, 50};
-    options.checkpoints = true;
-    options.checkpoint_updates = 1;
-    Scene before(options);
-    Message first = before.enter(1, 1001);
-    before.enter(2, 1002);
-    before.enter(3, 1003);
-    before.say(1, before.push(first));
-    ASSERT_TRUE(before.checkpoint);
-
-    options.workers_start = 2;
-    Scene scene(options);
-    scene.now = Time{100s};
-    scene.resume(*before.checkpoint);
-    scene.enter(1, 1001);
-    scene.enter(2, 1002);
-    EXPECT_EQ(scene.all<JoinEvent>().size(), 2u);
-    EXPECT_TRUE(scene.all<PartEvent>().empty());
-    for (Time end = scene.now + 10s; scene.now < end; scene.now += 500ms) {
-        EXPECT_TRUE(scene.all<PartEvent>().empty());
-        for (const std::uint32_t peer : {1U, 2U}) scene.tell(PeerHeard{Peer{peer}});
-    }
-    scene.tell(Timer{});
-    ASSERT_EQ(scene.all<PartEvent>().size(), 1u);
-    EXPECT_EQ(scene.all<PartEvent>()[0].part, 2u);
-}
-
-TEST(Elastic, WhoHasNotJoinedYetDoesNotLeaveWhereTheRunIsResumed) {
-    ServerOptions options = elastic(2, 2);
-    options.checkpoints = true;
-    options.checkpoint_updates = 1;
-    Scene first(options, "reuse", 2);
-    first.enter(1, 1001);
-    first.say(2, first.push(first.enter(2, 1002)));
-    first.tell(StopRequested{}); // one gradient is held
-    ASSERT_TRUE(first.checkpoint);
-
-    Scene second(options, "reuse", 2);
-    second.resume(*first.checkpoint);
-    second.enter(1, 1001);
-    second.enter(2, 1002); // the first one to join closes an update of what was held
-    ASSERT_TRUE(second.checkpoint);
-    EXPECT_EQ(second.all<JoinEvent>().size(), 2u);
-
-    Scene third(options, "reuse", 2);
-    third.resume(*second.checkpoint);
-    third.tell(Timer{});
-    EXPECT_EQ(third.all<LeaveEvent>().size(), 1u) << "in the checkpoint the other one had yet to join";
-}
-
-/// What was on its way when the checkpoint was taken is lost, once, and counts on from there in every incarnation.
-TEST(Elastic, ResumedTwiceInARowItAddsUp) {
-    ServerOptions options = elastic(2);
-    options.checkpoints = true;
-    options.checkpoint_updates = 1;
-    std::optional<CheckpointDue> last;
-    std::optional<Step> step;
-    for (const std::uint32_t incarnation : {0U, 1U, 2U}) {
-        options.incarnation = Incarnation{incarnation};
-        Scene scene(options);
-        if (last) scene.resume(*last);
-        const Message first = scene.enter(1, 1001);
-        EXPECT_EQ(first.version, Version{incarnation}) << "each incarnation makes one update";
-        EXPECT_TRUE(!step || first.step > *step) << "no step is given out twice";
-        const Message other = scene.enter(2, 1002);
-        EXPECT_EQ(scene.all<ResumeEvent>().size(), last ? 1u : 0u);
-        EXPECT_EQ(scene.all<LostEvent>().size(), last ? 1u : 0u) << "the other worker's; the first one's had arrived";
-        scene.say(1, scene.push(first));
-        // Of the incarnation before, by who has not noticed: stray.
-        Message old = scene.push(other);
-        old.incarnation = Incarnation{incarnation + 1};
-        scene.say(2, old);
-        EXPECT_EQ(scene.server().totals(), (LedgerTotals{.pushed = 2 * (incarnation + 1ULL) + 1,
-                                                         .applied = incarnation + 1ULL,
-                                                         .lost = incarnation,
-                                                         .open = 2,
-                                                         .stray = 1}));
-        EXPECT_TRUE(scene.server().totals().adds_up());
-        ASSERT_TRUE(scene.checkpoint);
-        last = scene.checkpoint;
-        step = first.step;
-    }
-}
-
-TEST(Elastic, ARunThatIsKilledBeforeItsFirstUpdateCanBeResumed) {
-    ServerOptions options = elastic(2);
-    options.checkpoints = true;
-    Scene without(options);
-    without.enter(1, 1001);
-    EXPECT_FALSE(without.checkpoint) << "it makes one at its end alone";
-    options.checkpoint_updates = 10;
-    Scene killed(options);
-    killed.enter(1, 1001);
-    ASSERT_TRUE(killed.checkpoint);
-    EXPECT_EQ(killed.checkpoint->version, Version{0});
-    EXPECT_EQ(killed.checkpoint->events, killed.events.size()) << "with the first worker's coming";
-
-    Scene scene(options);
-    scene.resume(*killed.checkpoint);
-    const Message work = scene.enter(1, 1001);
-    EXPECT_EQ(work.version, Version{0});
-    EXPECT_EQ(scene.all<LostEvent>().size(), 1u);
-    EXPECT_EQ(scene.all<LeaveEvent>().size(), 1u);
-    scene.say(1, scene.push(work));
-    EXPECT_EQ(scene.server().version(), Version{1});
-    EXPECT_TRUE(scene.server().totals().adds_up());
-}
-
 TEST(Elastic, APlaceIsNotKeptForEverForWhoIsWelcomed) {
     Scene scene(elastic(1));
     scene.join(1, 1001); // and is never heard again, though its connection lives
@@ -703,34 +453,6 @@ TEST(Elastic, APlaceIsNotKeptForEverForWhoIsWelcomed) {
     EXPECT_TRUE(scene.all<JoinEvent>().empty());
     scene.say(2, scene.hello(0, 1002));
     EXPECT_EQ(scene.all<JoinEvent>().size(), 1u);
-}
-
-/// A checkpoint is taken before the version that it has is given out for evaluation: who resumes it does that.
-TEST(Elastic, WhatWasBeingEvaluatedIsEvaluatedWhereTheRunIsResumed) {
-    ServerOptions options = elastic(2);
-    options.checkpoints = true;
-    options.checkpoint_updates = 1;
-    options.eval_every = 2;
-    Scene before(options);
-    Message work = before.enter(1, 1001);
-    before.say(1, before.push(work));
-    EXPECT_FALSE(before.effects().evaluate);
-    const CheckpointDue of_one = *before.checkpoint;
-    work = before.sent.at(1);
-    before.say(1, before.push(work));
-    ASSERT_TRUE(before.effects().evaluate);
-    const CheckpointDue of_two = *before.checkpoint;
-    ASSERT_EQ(of_two.version, Version{2});
-
-    Scene two(options);
-    two.resume(of_two);
-    two.enter(1, 1001);
-    ASSERT_TRUE(two.effects().evaluate);
-    EXPECT_EQ(two.effects().evaluate->version, Version{2});
-    Scene one(options);
-    one.resume(of_one);
-    one.enter(1, 1001);
-    EXPECT_FALSE(one.effects().evaluate);
 }
 
 /// Whatever anybody says, in any order: the ledger adds up, no event is about a worker that is not here, and who has
