@@ -15,7 +15,6 @@
 
 #include <fmt/format.h>
 
-#include "lategrad/checkpoint/folder.h"
 #include "lategrad/core/error.h"
 #include "lategrad/core/parse.h"
 
@@ -30,12 +29,9 @@ constexpr Duration kBeginWithin = seconds(60);
 constexpr Duration kServerEndWithin = seconds(2);
 constexpr Duration kWorkerEndWithin = seconds(5);
 constexpr Duration kHereAtTheEnd = seconds(30);
-constexpr Duration kGivenUp = seconds(30); ///< beyond that, what hangs is killed
-constexpr Duration kDeathSeenWithin = seconds(15);
-constexpr double kSlownessMost = 3; ///< by the load, part of which is the run's own
-constexpr Duration kWarmUp = seconds(20);
+constexpr Duration kGivenUp = seconds(30);               ///< beyond that, what hangs is killed
+constexpr double kSlownessMost = 3;                      ///< by the load, part of which is the run's own
 constexpr Duration kConnectionsEvery = milliseconds(50); ///< reading /proc takes time too
-constexpr std::uint64_t kMemoryMore = 64 << 20;
 
 double since(Wall from, Wall to) {
     return std::chrono::duration<double>(to - from).count();
@@ -49,11 +45,6 @@ std::string text_of(const std::filesystem::path& file) {
     std::ostringstream text;
     text << std::ifstream(file).rdbuf();
     return text.str();
-}
-
-/// Of a process that had so much when it had just begun.
-std::uint64_t memory_most_for(std::uint64_t warm) {
-    return warm + warm / 4 + kMemoryMore;
 }
 
 } // namespace
@@ -433,23 +424,6 @@ void Arena::kill_server() {
     });
 }
 
-/// Whenever the server is killed, what has a checkpoint's name is one.
-void Arena::look_at_checkpoints() {
-    newest_whole_.reset();
-    for (const FoundCheckpoint& found : find_checkpoints(run_folder() / "checkpoints")) {
-        try {
-            const Checkpoint checkpoint(found.path);
-            std::string where;
-            if (not_finite(found.path / "weights.safetensors", where)) {
-                wrong(fmt::format("{}: {} is not finite", found.path.string(), where));
-            }
-            newest_whole_ = std::max(newest_whole_.value_or(found.version), found.version);
-        } catch (const InputError& error) {
-            wrong(error.what());
-        }
-    }
-}
-
 void Arena::on_exit(const Exit& exit) {
     if (exit.pid == server_) {
         server_ = 0;
@@ -479,64 +453,6 @@ void Arena::on_exit(const Exit& exit) {
         wrong(fmt::format("{} ended with status {} after the run; {}", slot->name, exit.status, last_words(slot->log)));
     }
     if (!slot->extra && !ending_) start_worker(*slot);
-}
-
-/// Workers that could make an update now, as far as is known.
-std::size_t Arena::able() const {
-    return static_cast<std::size_t>(
-        std::ranges::count_if(slots_, [](const Slot& slot) { return slot.joined && !slot.stopped && !slot.cut; }));
-}
-
-void Arena::check_stall() {
-    const Wall now = WallClock::now();
-    if (ending_ || server_ == 0 || tail_.resuming() || able() < options_.wait_for) {
-        able_since_ = Wall::max();
-        return;
-    }
-    able_since_ = std::min(able_since_, now);
-    if (updated_ > able_since_) stalled_ = false;
-    const Duration quiet = now - std::max(able_since_, updated_);
-    if (stalled_ || quiet < stretched(options_.stall_after)) return;
-    stalled_ = true;
-    ++hangs_;
-    wrong(fmt::format("no update for {:.1f} s, with {} able workers", lategrad::seconds(quiet), able()));
-    for (const Slot& slot : slots_) {
-        say(fmt::format("  {}: process {}{}{}{}", slot.name, slot.pid, slot.joined ? ", joined" : "",
-                        slot.stopped ? ", stopped" : "", slot.cut ? ", cut off" : ""));
-    }
-}
-
-void Arena::check_memory() {
-    const Wall now = WallClock::now();
-    if (server_ == 0 || now < memory_looked_ + seconds(1)) return;
-    memory_looked_ = now;
-    const auto bytes = resident_bytes(server_);
-    if (!bytes) return;
-    memory_most_ = std::max(memory_most_, *bytes);
-    if (server_starts_ == 1 && now < server_started_ + stretched(kWarmUp)) {
-        memory_warm_ = std::max(memory_warm_, *bytes);
-    } else if (*bytes > memory_most_for(memory_warm_)) {
-        wrong(fmt::format("server {} has grown from {} MiB by more than a quarter and {} MiB", server_starts_,
-                          memory_warm_ >> 20, kMemoryMore >> 20));
-    }
-    for (Slot& slot : slots_) {
-        const auto used = slot.pid == 0 ? std::nullopt : resident_bytes(slot.pid);
-        if (!used) continue;
-        if (!slot.was_joined || now < slot.joined_at + stretched(kWarmUp)) {
-            slot.memory_warm = std::max(slot.memory_warm, *used);
-        } else if (*used > memory_most_for(slot.memory_warm)) {
-            wrong(fmt::format("{}, process {}, has grown from {} MiB by more than a quarter and {} MiB", slot.name,
-                              slot.pid, slot.memory_warm >> 20, kMemoryMore >> 20));
-        }
-    }
-}
-
-void Arena::check_kills() {
-    while (!kills_.empty() && WallClock::now() > kills_.front().at + stretched(kDeathSeenWithin)) {
-        ++unseen_kills_;
-        wrong(fmt::format("the server has not noticed that {} is dead", kills_.front().name));
-        kills_.pop_front();
-    }
 }
 
 void Arena::end() {

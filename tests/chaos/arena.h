@@ -117,6 +117,7 @@ class Arena {
     void finish_attack();
     void check_stall();
     void check_memory();
+    void check_growth(const std::string& process, std::uint64_t bytes, bool warms_up, std::uint64_t& warm);
     void check_kills();
     void end_server();
     void end_workers();

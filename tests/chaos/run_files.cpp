@@ -37,17 +37,17 @@ std::string text_between(const std::filesystem::path& path, std::uint64_t from, 
 
 } // namespace
 
-bool not_finite(const std::filesystem::path& file, std::string& where) {
+std::string not_finite(const std::filesystem::path& file) {
     const SafetensorsFile tensors(file);
     for (const auto& [name, entry] : tensors.tensors()) {
         if (entry.dtype != "F32") continue;
         const auto values = tensors.floats(name);
         const auto found = std::ranges::find_if(values, [](float value) { return !std::isfinite(value); });
-        if (found == values.end()) continue;
-        where = fmt::format("{}[{}]", name, found - values.begin());
-        return true;
+        if (found != values.end()) {
+            return fmt::format("{}: {}[{}] is not finite", file.string(), name, found - values.begin());
+        }
     }
-    return false;
+    return {};
 }
 
 EventTail::EventTail(std::filesystem::path events_jsonl, std::size_t quorum)
@@ -148,11 +148,9 @@ std::vector<std::string> check_folder(const std::filesystem::path& run, std::siz
         const std::string name = entry.path().filename().string();
         if (name.find(".tmp") != name.npos) wrong.push_back(entry.path().string() + ": left half written");
         if (entry.path().extension() == ".safetensors") {
-            std::string where;
             try {
-                if (not_finite(entry.path(), where)) {
-                    wrong.push_back(entry.path().string() + ": " + where + " is not finite");
-                }
+                const std::string what = not_finite(entry.path());
+                if (!what.empty()) wrong.push_back(what);
             } catch (const InputError& error) {
                 wrong.push_back(error.what());
             }

@@ -53,8 +53,8 @@ class EventTail {
     std::set<std::string> resumes_; ///< the lines that were found
 };
 
-/// Whether the file of tensors holds a float that is not finite, and where the first one is. Throws InputError.
-bool not_finite(const std::filesystem::path& file, std::string& where);
+/// Names the first float of a file of tensors that is not finite; empty: there is none. Throws InputError.
+std::string not_finite(const std::filesystem::path& file);
 
 /// What must be true of the folder of a run that has ended: no line and no file is half written, all weights are
 /// finite. `reread`: events.jsonl once more from its beginning, as a resumed run needs. Violations name the file.
