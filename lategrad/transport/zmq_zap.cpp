@@ -30,11 +30,11 @@ class Admitted {
     bool holds(std::string_view key) {
         const Stamp now = stamp();
         if (now != stamp_) {
-            stamp_ = now;
             try {
                 keys_ = read_admitted(path_);
+                stamp_ = now;
             } catch (const InputError& error) { // somebody is editing it
-                if (warn_) warn_(error.what());
+                if (warn_ && std::exchange(warned_of_, now) != now) warn_(error.what());
             }
         }
         return keys_.contains(std::string(key));
@@ -51,7 +51,8 @@ class Admitted {
 
     std::filesystem::path path_;
     std::function<void(const std::string&)> warn_;
-    Stamp stamp_;
+    Stamp stamp_;     ///< of what was read
+    Stamp warned_of_; ///< of what could not be
     std::set<std::string> keys_;
 };
 

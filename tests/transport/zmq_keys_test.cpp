@@ -114,6 +114,7 @@ class ZmqAdmission : public ::testing::Test {
         create_keys(ours.path());
         create_keys(others.path());
         server_options.keys = read_server_keys(ours.path());
+        server_options.keys->warn = [this](const std::string& what) { warned.push_back(what); };
         known.keys = read_worker_key(ours / "worker.key");
         stranger.keys = read_worker_key(others / "worker.key");
         other_server.keys = stranger.keys;
@@ -125,6 +126,7 @@ class ZmqAdmission : public ::testing::Test {
     const SteadyClock clock;
     ZmqServerOptions server_options;
     ZmqClientOptions known, stranger, other_server;
+    std::vector<std::string> warned; ///< for when there is no server any more
     std::unique_ptr<ZmqServerTransport> server;
 };
 
@@ -147,8 +149,11 @@ TEST_F(ZmqAdmission, IsReadAgainWhenItChanges) {
     // One that cannot be read leaves those in who were, and nobody else.
     ours.write("admitted", "not a key\n");
     EXPECT_EQ(connect(clock, *server, stranger).why, "");
+    EXPECT_EQ(connect(clock, *server, known).why, "");
     ours.write("admitted", stranger.keys->own.public_key + "\n");
     EXPECT_EQ(connect(clock, *server, known).refusal, ZmqRefusal::not_admitted);
+    server.reset();
+    EXPECT_THAT(warned, ::testing::ElementsAre(HasSubstr("admitted:1: not a public key"))) << "once";
 }
 
 TEST_F(ZmqAdmission, NeedsTheServersOwnKeyAndKeysAtBothEnds) {
