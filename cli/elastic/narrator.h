@@ -2,10 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <map>
 #include <string>
 
 #include "lategrad/node/run_event.h"
-#include "lategrad/transport/zmq.h"
 
 namespace lategrad {
 

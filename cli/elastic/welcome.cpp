@@ -59,13 +59,14 @@ ScratchFolder::~ScratchFolder() {
 
 RunOptions options_of(const Welcome& welcome, const std::filesystem::path& scratch) {
     write_file_atomically(scratch / "config.toml", welcome.config);
-    RunOptions options = options_from_toml(scratch / "config.toml");
-    if (!welcome.model.empty()) {
-        const auto file = scratch / "model.pt";
-        write_file_atomically(file, std::span<const std::byte>(welcome.model));
-        options.model = file.string();
-    }
-    return options;
+    return options_from_toml(scratch / "config.toml");
+}
+
+void take_model(const Welcome& welcome, const std::filesystem::path& scratch, RunOptions& options) {
+    if (welcome.model.empty()) return;
+    const auto file = scratch / "model.pt";
+    write_file_atomically(file, std::span<const std::byte>(welcome.model));
+    options.model = file.string();
 }
 
 } // namespace lategrad

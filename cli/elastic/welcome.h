@@ -34,7 +34,9 @@ class ScratchFolder {
     std::filesystem::path path_;
 };
 
-/// The options in a welcome; a TorchScript file is put into `scratch`. Throws InputError.
+/// The options in a welcome, by way of a file in `scratch`. Throws InputError.
 RunOptions options_of(const Welcome& welcome, const std::filesystem::path& scratch);
+/// Puts the TorchScript file that came along, if one did, into `scratch`, where `options` then have it.
+void take_model(const Welcome& welcome, const std::filesystem::path& scratch, RunOptions& options);
 
 } // namespace lategrad

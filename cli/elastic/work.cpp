@@ -94,9 +94,9 @@ class ElasticWork {
     std::string try_once() {
         ZmqConnection connection =
             connect_zmq(client_, clock_, clock_.now() + kAnswer, [this] { return interrupted(); });
+        const auto refusal = connection.refusal;
+        handshakes_failed_ = refusal == ZmqRefusal::handshake ? handshakes_failed_ + 1 : 0;
         if (!connection.transport) {
-            const auto refusal = connection.refusal;
-            handshakes_failed_ = refusal == ZmqRefusal::handshake ? handshakes_failed_ + 1 : 0;
             // A server that has taken this worker before will do so again.
             if (refusal == ZmqRefusal::not_admitted || refusal == ZmqRefusal::version ||
                 (handshakes_failed_ == kHandshakes && !problem_)) {
@@ -104,7 +104,6 @@ class ElasticWork {
             }
             return connection.why;
         }
-        handshakes_failed_ = 0;
         ZmqClientTransport& transport = *connection.transport;
         const auto welcome = welcomed(transport);
         if (!welcome) return no_answer_;
@@ -113,7 +112,10 @@ class ElasticWork {
         hear_heartbeat(options); // a server that was resumed may have another one
         transport.set_heartbeat(client_.link.heartbeat, client_.link.dead_after);
         const bool loads = !problem_ || welcome->run != run_;
-        if (loads && !load(transport, welcome->run, std::move(options))) return no_answer_;
+        if (loads) {
+            take_model(told, scratch_.path(), options);
+            if (!load(transport, welcome->run, std::move(options))) return no_answer_;
+        }
         pause_ = kPauseMin;
         say(fmt::format("working as worker {}{}", welcome->worker.value(), loads ? "" : " again"));
 
